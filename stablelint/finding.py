@@ -1,0 +1,124 @@
+"""What rules yield, what users read, and what a run hands to a renderer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from stablelint.site import Site
+
+Fact = float | int | str | bool | None
+
+
+class Level(IntEnum):
+    """How bad a finding is; only an error says that the gradient is harmed."""
+
+    NOTE = 0
+    WARNING = 1
+    ERROR = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Standing(str, Enum):
+    """What is known of the symptom that a cause foretells."""
+
+    PREDICTED = "predicted"  # computed from the graph, not measured
+    CONFIRMED = "confirmed"  # measured by the probe, or itself a measurement
+    CLEARED = "cleared"  # the probe looked and did not find the symptom
+    NOT_PROBED = "not probed"  # neither predicted nor measured
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a rule yields: one place, what was found there with its number, and what to do about it.
+
+    ``span`` holds the indices of the ops that the hit is about; the judge looks for the predicted symptom there.
+    ``modules`` lists module paths that share the hit (30 layers built by one line are one hit).
+    ``predicts`` narrows the rule's ``predicts=`` when it names several symptoms. ``level`` is set by symptoms,
+    which know how bad their number is.
+    """
+
+    site: Site
+    message: str
+    fix: str | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    span: tuple[int, ...] = ()
+    modules: tuple[str, ...] = ()
+    predicts: str | None = None
+    level: Level | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A hit after judgement: what a report shows."""
+
+    code: str
+    name: str
+    level: Level
+    message: str
+    site: Site
+    standing: Standing
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    fix: str | None = None
+    evidence: str | None = None
+    modules: tuple[str, ...] = ()
+
+    @property
+    def sort_key(self) -> tuple[str, int, int, str, str, str]:
+        """By place, then by code: the order of a report, the same in every run."""
+        return (
+            self.site.file or "",
+            self.site.line or 0,
+            self.site.column or 0,
+            self.code,
+            self.site.module,
+            self.message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """Everything that a run found out about one target.
+
+    ``reason`` is the sentence that explains ``status == "failed"``. ``signals`` is the summary of
+    :meth:`stablelint.signals.Signals.summary`. ``remarks`` are facts about the run itself that a user should
+    know (inferred inputs, guessed branches).
+    """
+
+    target: str
+    status: str = "ok"
+    reason: str | None = None
+    findings: tuple[Finding, ...] = ()
+    signals: Mapping[str, Fact] | None = None
+    remarks: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    def count(self, level: Level) -> int:
+        """How many findings have exactly this level."""
+        return sum(finding.level is level for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All targets of one run."""
+
+    targets: tuple[TargetReport, ...] = ()
+    probed: bool = False
+
+    def count(self, level: Level) -> int:
+        """How many findings have exactly this level."""
+        return sum(target.count(level) for target in self.targets)
+
+    @property
+    def failed(self) -> tuple[TargetReport, ...]:
+        return tuple(target for target in self.targets if not target.ok)
