@@ -1,0 +1,18 @@
+"""The causes: rules over :class:`stablelint.graph.Graph`, one module each, listed here in order of their codes."""
+
+from __future__ import annotations
+
+from stablelint.causes.activation.deep_sigmoid_chain import deep_sigmoid_chain
+from stablelint.causes.attention.unscaled_attention import unscaled_attention
+from stablelint.causes.initialization.bad_init_scale import bad_init_scale
+from stablelint.causes.residual.norm_on_skip import norm_on_skip
+from stablelint.causes.residual.post_activation_residual import post_activation_residual
+from stablelint.rule import Rule
+
+CAUSES: tuple[Rule, ...] = (
+    deep_sigmoid_chain,
+    norm_on_skip,
+    post_activation_residual,
+    unscaled_attention,
+    bad_init_scale,
+)

@@ -1,0 +1,126 @@
+"""Where the gradient can flow: the signal ops, the trunk and its blocks."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stablelint.graph.graph import Graph
+
+#: Ops through which no gradient passes whatever comes in.
+CUTS = frozenset({"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "new_zeros"})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The part of a graph that carries the signal from the inputs to the deepest output.
+
+    ``signal`` holds the ops on a differentiable path from the data to ``sink``; ``depth`` the number of signal
+    ops on the longest path that leads to each. ``trunk`` holds the ops that every path from ``source`` to
+    ``sink`` must pass (its dominators), ``block`` their number along the trunk: a block ends where parallel paths
+    with weights meet (a residual addition, a concatenation) or, where there are none, begins with a weighted layer.
+    """
+
+    sink: int | None
+    source: int | None
+    signal: frozenset[int]
+    depth: dict[int, int]
+    trunk: tuple[int, ...]
+    block: dict[int, int]
+
+
+def find_flow(graph: Graph) -> Flow:
+    """Find the signal ops, the trunk and its blocks of ``graph``."""
+    edges = _edges(graph)
+    depth: dict[int, int] = {}
+    for index, sources in edges.items():
+        depth[index] = 1 + max((depth[source] for source in sources), default=0)
+    outputs = [index for index in dict.fromkeys(graph.outputs) if index in depth]
+    if not outputs:
+        return Flow(None, None, frozenset(), depth, (), {})
+    sink = max(outputs, key=lambda index: depth[index])
+    signal = _ancestors(edges, sink)
+    trunk: tuple[int, ...] = ()
+    source = None
+    for start in sorted(index for index in signal if not edges[index]):
+        path = _dominators(edges, signal, start, sink)
+        # the first source wins a tie, so that an answer does not depend on which of two equal inputs is longer
+        if source is None or len(path) > len(trunk):
+            source, trunk = start, path
+    return Flow(sink, source, frozenset(signal), depth, trunk, _blocks(graph, signal, trunk))
+
+
+def _edges(graph: Graph) -> dict[int, tuple[int, ...]]:
+    """Signal inputs of every signal op: floating ops that depend on the data and through which gradient flows."""
+    data: set[int] = set()
+    carries: set[int] = set()
+    edges: dict[int, tuple[int, ...]] = {}
+    for op in graph:
+        if op.name == "parameter":
+            if op.parameter is not None and not op.parameter.buffer:
+                carries.add(op.index)
+            continue
+        if op.name == "input" or any(index in data for index in op.inputs):
+            data.add(op.index)
+        if not op.floating or op.name in CUTS or op.name == "constant":
+            continue
+        if op.name == "input" or any(index in carries for index in op.inputs):
+            carries.add(op.index)
+            if op.index in data:
+                edges[op.index] = tuple(dict.fromkeys(index for index in op.inputs if index in edges))
+    return edges
+
+
+def _ancestors(edges: dict[int, tuple[int, ...]], sink: int) -> set[int]:
+    found, waiting = {sink}, [sink]
+    while waiting:
+        for source in edges[waiting.pop()]:
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found
+
+
+def _dominators(edges: dict[int, tuple[int, ...]], signal: set[int], start: int, sink: int) -> tuple[int, ...]:
+    """The ops on every path from ``start`` to ``sink``, in order.
+
+    Execution order is topological, so an op is passed by every path exactly if no edge between ops that lie on
+    such paths jumps over it: one sweep.
+    """
+    reached = {start}
+    for index in sorted(signal):
+        if any(source in reached for source in edges[index]):
+            reached.add(index)
+    last_use: dict[int, int] = {}
+    for index in sorted(reached):
+        for source in edges[index]:
+            if source in reached:
+                last_use[source] = index
+    found, horizon = [], start
+    for index in sorted(reached):
+        if horizon <= index:
+            found.append(index)
+        horizon = max(horizon, last_use.get(index, index))
+        if index == sink:
+            break
+    return tuple(found)
+
+
+def _blocks(graph: Graph, signal: set[int], trunk: tuple[int, ...]) -> dict[int, int]:
+    """Number the blocks: a weighted layer of the trunk opens one, the end of parallel weighted paths closes one."""
+    weighted = [index for index in sorted(signal) if graph.weighted(graph.ops[index])]
+    block: dict[int, int] = {}
+    number, closed, filled = 0, False, False
+    previous = -1
+    for index in trunk:
+        beside = bisect(weighted, index - 1) - bisect(weighted, previous)
+        opens = graph.weighted(graph.ops[index])
+        if closed or (filled and (opens or (beside and previous >= 0))):
+            number, filled = number + 1, False
+        closed = bool(beside) and previous >= 0
+        filled = filled or opens or closed
+        block[index] = number
+        previous = index
+    return block

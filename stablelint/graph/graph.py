@@ -1,0 +1,135 @@
+"""The read-only view of a trace that causes are found in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from stablelint.graph.attentions import Attention, find_attentions
+from stablelint.graph.chains import Chain, Layer, Run, find_layers, find_squashing_chains, find_unscaled_runs
+from stablelint.graph.families import CONTRACTIONS, RESHAPES, WEIGHTED
+from stablelint.graph.flow import Flow, find_flow
+from stablelint.graph.norms import Norm, find_norms
+from stablelint.graph.op import Op, Parameter
+from stablelint.graph.residuals import Residual, find_residuals
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Recorded ops in execution order; ``ops[i].index == i``.
+
+    Dead values are kept: a skip that was computed and never added must be seen. ``outputs`` are the indices of
+    the tensors that the model returned, ``parameters`` all parameters and buffers by name, also unused ones.
+    """
+
+    ops: tuple[Op, ...]
+    outputs: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    @cached_property
+    def _users(self) -> dict[int, tuple[int, ...]]:
+        users: dict[int, list[int]] = defaultdict(list)
+        for op in self.ops:
+            for source in dict.fromkeys(op.inputs):
+                users[source].append(op.index)
+        return {index: tuple(found) for index, found in users.items()}
+
+    def users(self, op: Op) -> tuple[Op, ...]:
+        """The ops that read ``op``, in execution order."""
+        return tuple(self.ops[index] for index in self._users.get(op.index, ()))
+
+    def inputs(self, op: Op) -> tuple[Op, ...]:
+        """The tensor operands of ``op``."""
+        return tuple(self.ops[index] for index in op.inputs)
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The signal ops, the trunk and its blocks."""
+        return find_flow(self)
+
+    @cached_property
+    def _from_data(self) -> frozenset[int]:
+        found: set[int] = set()
+        for op in self.ops:
+            if op.name == "input" or any(index in found for index in op.inputs):
+                found.add(op.index)
+        return frozenset(found)
+
+    @cached_property
+    def _from_parameters(self) -> frozenset[int]:
+        found: set[int] = set()
+        for op in self.ops:
+            trained = op.parameter is not None and not op.parameter.buffer
+            if trained or any(index in found for index in op.inputs):
+                found.add(op.index)
+        return frozenset(found)
+
+    def is_data(self, op: Op) -> bool:
+        """Whether ``op`` depends on an input of the model."""
+        return op.index in self._from_data
+
+    def from_parameters(self, op: Op) -> bool:
+        """Whether ``op`` depends on a parameter (buffers do not count)."""
+        return op.index in self._from_parameters
+
+    def data_inputs(self, op: Op) -> tuple[Op, ...]:
+        """The floating operands of ``op`` that depend on an input of the model and on no mask alone."""
+        operands = tuple(source for source in self.inputs(op) if source.floating and self.is_data(source))
+        carrying = tuple(source for source in operands if source.index in self.flow.signal)
+        return carrying or operands
+
+    def behind_reshapes(self, op: Op) -> Op:
+        """The op whose values ``op`` only moves or copies."""
+        while op.name in RESHAPES and op.inputs:
+            op = self.ops[op.inputs[0]]
+        return op
+
+    def weighted(self, op: Op) -> bool:
+        """Whether ``op`` multiplies the signal by trained weights, also spelled ``x @ self.weight``."""
+        if op.name in WEIGHTED:
+            return True
+        return op.name in CONTRACTIONS and any(
+            index in self._from_parameters and index not in self._from_data for index in op.inputs
+        )
+
+    @cached_property
+    def _residuals(self) -> tuple[Residual, ...]:
+        return find_residuals(self)
+
+    def residuals(self) -> tuple[Residual, ...]:
+        """All residual additions on the signal path, in execution order."""
+        return self._residuals
+
+    @cached_property
+    def norms(self) -> dict[int, Norm]:
+        """All normalisations, also hand-written ones, by the index of the op that yields the result."""
+        return find_norms(self)
+
+    @cached_property
+    def _attentions(self) -> tuple[Attention, ...]:
+        return find_attentions(self)
+
+    def attentions(self) -> tuple[Attention, ...]:
+        """All attentions in execution order."""
+        return self._attentions
+
+    @cached_property
+    def layers(self) -> Mapping[int, Layer]:
+        """The weighted ops of the signal path with their weights, by op index."""
+        return find_layers(self)
+
+    def squashing_chains(self) -> tuple[Chain, ...]:
+        """Squashing activations in a row that the gradient cannot avoid, worst first."""
+        return find_squashing_chains(self, self.layers)
+
+    def unscaled_runs(self) -> tuple[Run, ...]:
+        """Weighted layers in a row that no norm rescales and no skip bypasses."""
+        return find_unscaled_runs(self, self.layers)
