@@ -1,0 +1,153 @@
+"""The table of signals: one type, filled by the prediction or by the probe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from stablelint.finding import Fact
+from stablelint.site import Site
+
+Source = Literal["predicted", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """The signal at one op: statistics of its output in the forward pass and of the gradient that comes back to it.
+
+    All are over batch and features, geometric means over seeds. ``grad_rms`` is per element under a loss whose
+    gradient at the model's output has unit variance. ``sensitivity`` is the rms change of the output per unit of
+    relative change of the op's values, rms(x) * rms(g) * sqrt(numel(x) / numel(output)): what the output still
+    hears of this op. It does not depend on the scale that a following norm removes. ``similarity`` is the mean cosine between different
+    samples of the batch (1.0: the op no longer tells samples apart),
+    ``token_similarity`` the same between positions of one sample. ``dead`` is the share of units that are zero
+    with zero derivative for the whole batch, ``saturated`` the share of elements whose derivative is below a
+    hundredth of the function's largest. ``retention`` is the factor by which a recurrent op scales the gradient
+    per time step on its way back. ``peak`` is the mean of the largest attention weight of a row,
+    ``uniform_peak`` what it is for uniform attention, ``entropy`` the mean entropy of a row over log(row length).
+    ``unit_similarity`` is the share of the second moment that all units have in common, the smaller of that of
+    the values and that of the gradients (1.0: all units compute and learn the same thing). ``block`` is the position along the trunk or None beside it. What was not
+    measured is None.
+    """
+
+    op: int
+    name: str
+    site: Site
+    block: int | None = None
+    mean: float | None = None
+    rms: float | None = None
+    grad_rms: float | None = None
+    sensitivity: float | None = None
+    similarity: float | None = None
+    token_similarity: float | None = None
+    unit_similarity: float | None = None
+    dead: float | None = None
+    saturated: float | None = None
+    retention: float | None = None
+    peak: float | None = None
+    uniform_peak: float | None = None
+    entropy: float | None = None
+    finite: bool = True
+    grad_finite: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSignal:
+    """A parameter's gradient: rms of values and of the gradient, per element; None when there is no gradient."""
+
+    name: str
+    rms: float
+    grad_rms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first op of a pass whose result holds NaN or infinity though its inputs did not.
+
+    ``masked`` says that no parameter's gradient is hit: a ReLU, say, multiplies the NaN by an exact zero mask.
+    """
+
+    op: int
+    name: str
+    site: Site
+    direction: Literal["forward", "backward"]
+    what: str
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The signals of a model, in execution order, and what they were taken from.
+
+    ``discrimination`` says how differently the parameters learn from different samples (or tokens): the largest
+    eigenvalue of the centred tangent kernel over that of the tangent kernel itself, gradients scaled per tensor
+    as Adam does (0: every sample pushes the weights the same way). The condition number of this kernel decides
+    trainability (Xiao, Pennington and Schoenholz 2020, arXiv:1912.13053). ``sharpness`` is the largest eigenvalue
+    of the kernel itself for a unit-variance output gradient; plain gradient descent needs steps below its inverse.
+    ``awakened`` counts the zero-initialised parameters that were given a small value along their gradient
+    before the gradient was measured behind them.
+    """
+
+    source: Source
+    rows: tuple[Signal, ...]
+    parameters: tuple[ParameterSignal, ...] = ()
+    nonfinite: NonFinite | None = None
+    seeds: int = 1
+    discrimination: float | None = None
+    sharpness: float | None = None
+    awakened: int = 0
+
+    @cached_property
+    def trunk(self) -> tuple[Signal, ...]:
+        """The rows that every path from the input to the output passes, in order."""
+        return tuple(sorted((row for row in self.rows if row.block is not None), key=lambda row: (row.block, row.op)))
+
+    @cached_property
+    def by_op(self) -> dict[int, Signal]:
+        """Rows by the index of their op in the graph."""
+        return {row.op: row for row in self.rows}
+
+    def blocks(self) -> Iterator[tuple[int, Signal]]:
+        """The last row of each block of the trunk: its number and the signal that leaves it."""
+        last: dict[int, Signal] = {}
+        for row in self.trunk:
+            assert row.block is not None
+            last[row.block] = row
+        yield from sorted(last.items())
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the trunk."""
+        return len({row.block for row in self.trunk})
+
+    @property
+    def gradient_ratio(self) -> float | None:
+        """Gradient rms that leaves the first block over that of the last (10**H of the design)."""
+        grads = [signal.grad_rms for _, signal in self.blocks() if signal.grad_rms is not None]
+        if len(grads) < 2 or not all(map(math.isfinite, grads)) or grads[-1] == 0:
+            return None
+        return grads[0] / grads[-1]
+
+    @property
+    def growth_per_block(self) -> float | None:
+        """Geometric mean of the factor that one block applies to the gradient on its way back to the input."""
+        ratio, depth = self.gradient_ratio, self.depth
+        return ratio ** (1 / (depth - 1)) if ratio and depth > 1 else None
+
+    def summary(self) -> dict[str, Fact]:
+        """The few numbers that stand for the model in a report, a baseline or ``benchmark.extra_info``."""
+        return {
+            "source": self.source,
+            "seeds": self.seeds,
+            "depth": self.depth,
+            "gradient_ratio": self.gradient_ratio,
+            "growth_per_block": self.growth_per_block,
+            "discrimination": self.discrimination,
+            "sharpness": self.sharpness,
+            "dead": max((row.dead for row in self.rows if row.dead is not None), default=None),
+            "attention_peak": max((row.peak for row in self.rows if row.peak is not None), default=None),
+            "finite": self.nonfinite is None,
+        }

@@ -1,0 +1,46 @@
+"""SL902: small changes of a layer blow up on their way to the output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from stablelint.finding import Hit, Level
+from stablelint.rule import rule
+from stablelint.signals import Signals
+
+
+@rule(code="SL902", summary="the gradient grows so much towards the first layers that no step size is stable")
+def exploding_gradient(signals: Signals, *, error_above: float = 1e4, note_above: float = 1e3) -> Iterator[Hit]:
+    """Look at the largest sensitivity along the trunk; the site is where it passes the threshold.
+
+    A relative weight change of 1e-3, one Adam step of a usual size, then moves the output by 10 times its
+    healthy size. Released architectures stay below 10**2.3 (`scripts/calibrate.py`).
+    """
+    trunk = [row for row in signals.trunk if row.sensitivity is not None]
+    finite = [row for row in trunk if math.isfinite(row.sensitivity or 0.0)]
+    if not trunk or not finite and signals.nonfinite is not None:
+        return
+    overflowed = len(finite) < len(trunk) and signals.nonfinite is None
+    largest = max((row.sensitivity or 0.0 for row in finite), default=math.inf)
+    if largest <= note_above and not overflowed:
+        return
+    strongest = next(row for row in trunk if (row.sensitivity or 0.0) == largest) if finite else trunk[0]
+    first = next((row for row in reversed(trunk) if (row.sensitivity or 0.0) > note_above), strongest)
+    ratio, growth = signals.gradient_ratio, signals.growth_per_block
+    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2f} per block"
+    where = strongest.site.module or strongest.name
+    yield Hit(
+        first.site,
+        f"changing {where} by 1% changes the output by {largest / 100:.1e} times a healthy output{tail}",
+        fix="scale the weights or the residual branches down, or normalise",
+        facts={
+            "sensitivity": largest,
+            "gradient_ratio": ratio,
+            "growth_per_block": growth,
+            "depth": signals.depth,
+        },
+        span=(trunk[0].op, trunk[-1].op),
+        modules=(first.site.module,),
+        level=Level.ERROR if largest > error_above or overflowed else Level.NOTE,
+    )

@@ -1,0 +1,54 @@
+"""SL906: samples or tokens that the model cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stablelint.finding import Hit, Level
+from stablelint.rule import rule
+from stablelint.signals import Signals
+
+
+@rule(code="SL906", summary="different samples or tokens look the same to the model, so it can only learn one answer for all")
+def similarity_collapse(
+    signals: Signals, *, error_below: float = 10**-2.75, token_error_below: float = 1e-4
+) -> Iterator[Hit]:
+    """Compare what single samples teach the weights, and how far the tokens of one sample have come together.
+
+    A centred tangent kernel below 10**-2.75 of the whole means that after scaling by Adam 99.8% of every step
+    moves all outputs alike (Xiao et al. 2020, arXiv:1912.13053; the threshold is from `scripts/calibrate.py`).
+    Tokens collapse doubly exponentially with depth in attention without skips (Dong et al. 2021,
+    arXiv:2103.03404).
+    """
+    trunk = signals.trunk
+    apart = signals.discrimination
+    if apart is not None and apart < error_below and trunk:
+        alike = [row for row in trunk if row.similarity is not None and 1 - row.similarity < error_below]
+        place = alike[0] if alike else trunk[0]
+        yield Hit(
+            place.site,
+            f"different samples teach the weights the same to within {apart:.1e} (tangent kernel, centred over whole)",
+            fix="give the signal a way past the layers that flatten it (skip connections, normalisation, larger weights)",
+            facts={"discrimination": apart},
+            span=(trunk[0].op, trunk[-1].op),
+            modules=(place.site.module,),
+            level=Level.ERROR,
+        )
+    tokens = [row for row in trunk if row.token_similarity is not None]
+    if len(tokens) > 1 and 1 - (tokens[-1].token_similarity or 0.0) < token_error_below:
+        different = max(tokens, key=lambda row: 1 - (row.token_similarity or 0.0))
+        if 1 - (different.token_similarity or 0.0) < 0.1:
+            return
+        after = tokens[tokens.index(different) :]
+        place = next(row for row in after if 1 - (row.token_similarity or 0.0) < token_error_below)
+        yield Hit(
+            place.site,
+            f"all tokens of a sample are the same to within {max(1 - (tokens[-1].token_similarity or 0.0), 1e-16):.1e}"
+            f" at the output (apart by {1 - (different.token_similarity or 0.0):.2f} at "
+            f"{different.site.module or different.name})",
+            fix="keep a residual path around attention and feed-forward layers",
+            facts={"token_similarity": tokens[-1].token_similarity},
+            span=(different.op, tokens[-1].op),
+            modules=(place.site.module,),
+            level=Level.ERROR,
+        )

@@ -1,0 +1,56 @@
+"""SL901: the output no longer hears the first layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from stablelint.finding import Hit, Level
+from stablelint.rule import rule
+from stablelint.signals import Signal, Signals
+
+
+@rule(code="SL901", summary="the gradient that reaches the first layers is too small to train them")
+def vanishing_gradient(signals: Signals, *, error_below: float = 10**-4.5, note_below: float = 1e-3) -> Iterator[Hit]:
+    """Look at the smallest sensitivity along the trunk; the site is where it falls below the threshold.
+
+    Both defaults come from `scripts/calibrate.py`: of the networks that it trains, none trains with a sensitivity
+    below 10**-4.5, and released architectures stay above 10**-2.1.
+    """
+    trunk = [row for row in signals.trunk if row.sensitivity is not None and math.isfinite(row.sensitivity)]
+    if not trunk:
+        return
+    weakest = min(trunk, key=lambda row: row.sensitivity or 0.0)
+    least = weakest.sensitivity or 0.0
+    if least >= note_below:
+        return
+    start = trunk.index(weakest)
+    after = trunk[start:]
+    # on the way back from the output: the last op that the output still hears, and the first that it does not
+    first = next((row for row in reversed(after) if (row.sensitivity or 0.0) < note_below), weakest)
+    yield Hit(
+        first.site,
+        _message(signals, weakest, trunk[-1]),
+        fix="shorten the path without a skip, rescale the weights or add normalisation; see the causes reported with it",
+        facts={
+            "sensitivity": least,
+            "gradient_ratio": signals.gradient_ratio,
+            "growth_per_block": signals.growth_per_block,
+            "depth": signals.depth,
+        },
+        span=(weakest.op, trunk[-1].op),
+        modules=(first.site.module,),
+        level=Level.ERROR if least < error_below else Level.NOTE,
+    )
+
+
+def _message(signals: Signals, weakest: Signal, last: Signal) -> str:
+    where = weakest.site.module or weakest.name
+    if not weakest.sensitivity:
+        return f"no gradient reaches {where}: it is exactly zero"
+    ratio, growth = signals.gradient_ratio, signals.growth_per_block
+    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2f} per block"
+    return (
+        f"changing {where} by 100% changes the output by {weakest.sensitivity:.1e} of a healthy output"
+        f" ({last.site.module or last.name} by {last.sensitivity or 0:.1e}){tail}"
+    )
