@@ -1,0 +1,98 @@
+"""Leave the model and the process as they were found."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Restore everything that a measurement may change, also after an exception or Ctrl-C.
+
+    Covers the values of parameters and buffers (BatchNorm statistics), gradients, train and eval flags per module,
+    ``requires_grad``, attributes that a forward pass assigns, and the random states of torch, CUDA, NumPy and Python.
+    """
+    modules = [(module, _Snapshot(module)) for module in model.modules()]
+    tensors = [(tensor, tensor.detach().clone()) for tensor in model.buffers() if not _uninitialised(tensor)]
+    leaves = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    with _random_states():
+        try:
+            yield
+        finally:
+            for module, snapshot in modules:
+                snapshot.restore(module)
+            with torch.no_grad():
+                for tensor, value in tensors:
+                    if tensor.shape == value.shape:
+                        tensor.copy_(value)
+            for parameter, requires_grad, grad in leaves:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = grad
+
+
+class _Snapshot:
+    """A shallow copy of one module's attributes and registries."""
+
+    REGISTRIES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+
+    def __init__(self, module: nn.Module) -> None:
+        self.attributes = dict(module.__dict__)
+        self.registries = {name: dict(module.__dict__[name]) for name in self.REGISTRIES if name in module.__dict__}
+
+    def restore(self, module: nn.Module) -> None:
+        module.__dict__.clear()
+        module.__dict__.update(self.attributes)
+        for name, items in self.registries.items():
+            registry = module.__dict__[name]
+            if dict(registry) != items:
+                registry.clear()
+                registry.update(items)
+
+
+def _uninitialised(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+
+
+@contextlib.contextmanager
+def _random_states() -> Iterator[None]:
+    numpy: Any = sys.modules.get("numpy")
+    python_state = random.getstate()
+    numpy_state = numpy.random.get_state() if numpy is not None else None
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        if numpy is not None:
+            numpy.random.set_state(numpy_state)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, NumPy (when loaded) and Python."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+@contextlib.contextmanager
+def training(model: nn.Module) -> Iterator[None]:
+    """Train mode for a model that is in eval mode as a whole; flags of single modules are otherwise left alone."""
+    if model.training:
+        yield
+        return
+    flags = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
