@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 from stablelint.site import Site
 
@@ -22,16 +22,13 @@ class Level(IntEnum):
         return self.name.lower()
 
 
-class Standing(str, Enum):
+class Standing(StrEnum):
     """What is known of the symptom that a cause foretells."""
 
     PREDICTED = "predicted"  # computed from the graph, not measured
     CONFIRMED = "confirmed"  # measured by the probe, or itself a measurement
     CLEARED = "cleared"  # the probe looked and did not find the symptom
     NOT_PROBED = "not probed"  # neither predicted nor measured
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +98,7 @@ class TargetReport:
 
     @property
     def ok(self) -> bool:
+        """Whether the target could be checked."""
         return self.status == "ok"
 
     def count(self, level: Level) -> int:
@@ -121,4 +119,5 @@ class Report:
 
     @property
     def failed(self) -> tuple[TargetReport, ...]:
+        """The targets that could not be checked."""
         return tuple(target for target in self.targets if not target.ok)

@@ -27,3 +27,7 @@ class Site:
         if self.file is None:
             return self.module or "the model"
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
+#: The site of what has none.
+NOWHERE = Site()

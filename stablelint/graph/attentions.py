@@ -87,13 +87,13 @@ def _spelled_out(graph: Graph, softmax: Op) -> Attention | None:
     for _ in range(_STEPS):
         operands = graph.data_inputs(op)
         if op.name in {"matmul", "einsum"} and len(operands) >= 2:
-            head_dim = _contracted(op, *operands[:2])
+            head_dim = _contracted(op, operands[0])
             if head_dim is None:
                 return None
             scale *= float(op.attrs.get("alpha", 1.0))
             dim = softmax.attrs.get("dim", -1)
             keys = softmax.shape[dim] if softmax.shape else 1
-            return _attention(graph, op, softmax, *operands[:2], head_dim, keys, scale, learned)
+            return _attention(graph, op, softmax, operands[0], operands[1], head_dim, keys, scale, learned)
         if op.name == "exp" and op.inputs:
             op = graph.ops[op.inputs[0]]
             continue
@@ -101,11 +101,11 @@ def _spelled_out(graph: Graph, softmax: Op) -> Attention | None:
             return None
         factor, trained = _factor(graph, op)
         scale, learned = scale * factor, learned or trained
-        op = _towards_contraction(graph, operands)
+        op = _towards_contraction(operands)
     return None
 
 
-def _towards_contraction(graph: Graph, operands: tuple[Op, ...]) -> Op:
+def _towards_contraction(operands: tuple[Op, ...]) -> Op:
     """Of the terms of a sum, the one that holds the scores: the largest, and the last computed among equals."""
     return max(operands, key=lambda op: (op.numel, op.name in {"matmul", "einsum", "mul", "div"}, op.index))
 
@@ -189,7 +189,7 @@ def _handwritten_softmax(graph: Graph, op: Op) -> bool:
     return above.name == "exp" and below.name == "sum" and below.inputs[:1] == (above.index,)
 
 
-def _contracted(op: Op, left: Op, right: Op) -> int | None:
+def _contracted(op: Op, left: Op) -> int | None:
     """How many products one element of a contraction sums."""
     if op.name == "matmul":
         return left.shape[-1] if left.shape else None

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from stablelint.graph.graph import Graph
 
 #: Ops through which no gradient passes whatever comes in.
-CUTS = frozenset({"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "new_zeros"})  # fmt: skip
+CUTS = frozenset(
+    {"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "new_zeros"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,13 @@ def find_flow(graph: Graph) -> Flow:
         return Flow(None, None, frozenset(), depth, (), {})
     sink = max(outputs, key=lambda index: depth[index])
     signal = _ancestors(edges, sink)
-    trunk: tuple[int, ...] = ()
-    source = None
-    for start in sorted(index for index in signal if not edges[index]):
-        path = _dominators(edges, signal, start, sink)
-        # the first source wins a tie, so that an answer does not depend on which of two equal inputs is longer
-        if source is None or len(path) > len(trunk):
-            source, trunk = start, path
+    length = _lengths(edges, signal)
+    starts = [index for index in sorted(signal) if not edges[index]]
+    longest = max(length[index] for index in starts)
+    # a gathered bias or a class token also starts a path, but a short one; of the long ones the trunk has most ops
+    paths = {start: _dominators(edges, signal, start, sink) for start in starts if 2 * length[start] >= longest}
+    source = max(paths, key=lambda start: (len(paths[start]), -start))
+    trunk = paths[source]
     return Flow(sink, source, frozenset(signal), depth, trunk, _blocks(graph, signal, trunk))
 
 
@@ -81,6 +83,15 @@ def _ancestors(edges: dict[int, tuple[int, ...]], sink: int) -> set[int]:
                 found.add(source)
                 waiting.append(source)
     return found
+
+
+def _lengths(edges: dict[int, tuple[int, ...]], signal: set[int]) -> dict[int, int]:
+    """Ops on the longest path from each op to the sink."""
+    length = dict.fromkeys(signal, 1)
+    for index in sorted(signal, reverse=True):
+        for source in edges[index]:
+            length[source] = max(length[source], length[index] + 1)
+    return length
 
 
 def _dominators(edges: dict[int, tuple[int, ...]], signal: set[int], start: int, sink: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stablelint.site import Site
+from stablelint.site import NOWHERE, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Parameter:
 
     @property
     def numel(self) -> int:
+        """Number of elements."""
         total = 1
         for size in self.shape:
             total *= size
@@ -59,7 +60,7 @@ class Op:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
-    site: Site = Site()
+    site: Site = NOWHERE
     scope: tuple[str, ...] = ()
     call: int = 0
     module_type: str = ""
@@ -71,10 +72,12 @@ class Op:
 
     @property
     def floating(self) -> bool:
+        """Whether the values are real or complex floating point numbers."""
         return self.dtype.startswith(("float", "bfloat", "complex"))
 
     @property
     def numel(self) -> int:
+        """Number of elements."""
         total = 1
         for size in self.shape:
             total *= size

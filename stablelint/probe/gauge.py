@@ -58,25 +58,30 @@ class Gauge:
     fused: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
     def __call__(
-        self, index: int, name: str, module: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+        self,
+        index: int,
+        name: str,
+        module: str,  # noqa: ARG002 (the listener's signature)
+        inputs: tuple[torch.Tensor, ...],
+        output: torch.Tensor,
     ) -> None:
         """Read one op's output; called right after the op, with autograd on."""
         if not isinstance(output, torch.Tensor) or not output.is_floating_point():
             return
         if name == "parameter" or output.numel() == 0:
             return
+        if torch._C._functorch.is_functorch_wrapped_tensor(output):
+            return  # inside vmap and the like a tensor has no values of its own
         self.outputs[index] = output
         reading = self.readings[index] = Reading(index, name, output.numel())
         with torch.no_grad():
             self._forward(reading, name, inputs, output.detach())
         if output.requires_grad:
-            output.register_hook(functools.partial(self._backward, index))
+            output.register_hook(functools.partial(self._backward, index))  # type: ignore[no-untyped-call]
         if name in RECURRENT and inputs and inputs[0].requires_grad and inputs[0].dim() == 3:
-            inputs[0].register_hook(functools.partial(self._through_time, index))
+            inputs[0].register_hook(functools.partial(self._through_time, index))  # type: ignore[no-untyped-call]
 
-    def _forward(
-        self, reading: Reading, name: str, inputs: tuple[torch.Tensor, ...], value: torch.Tensor
-    ) -> None:
+    def _forward(self, reading: Reading, name: str, inputs: tuple[torch.Tensor, ...], value: torch.Tensor) -> None:
         reading.mean, reading.rms = float(value.mean(dtype=torch.float64)), rms(value)
         # a sum of squares may overflow while every element is finite
         reading.finite = math.isfinite(reading.rms) or bool(torch.isfinite(value).all())
@@ -95,7 +100,9 @@ class Gauge:
         elif name == "scaled_dot_product_attention":
             self.fused[reading.index] = inputs
 
-    def _backward(self, index: int, grad: torch.Tensor) -> None:
+    def _backward(self, index: int, grad: torch.Tensor | None) -> None:
+        if grad is None:  # an undefined gradient, which autograd passes for outputs that nothing used
+            return
         reading = self.readings[index]
         self.backward_order.append(index)
         with torch.no_grad():
@@ -104,9 +111,10 @@ class Gauge:
             if reading.unit_similarity is not None and reading.unit_similarity > 0.99 and reading.grad_finite:
                 reading.grad_unit_similarity = common_share(grad)
 
-
-    def _through_time(self, index: int, grad: torch.Tensor) -> None:
+    def _through_time(self, index: int, grad: torch.Tensor | None) -> None:
         """The gradient at each time step of a recurrent op's input; time is the first axis unless batch is."""
+        if grad is None:
+            return
         time = 1 if self.batch and grad.shape[0] == self.batch else 0
         with torch.no_grad():
             steps = grad.double().movedim(time, 0).flatten(1).square().mean(1).sqrt().tolist()

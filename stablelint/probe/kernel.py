@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,12 +36,12 @@ def tangent_kernel(
     moves all outputs alike, which is all that a collapsed network can learn.
     """
     values = _projected(output, projection)
-    chosen = torch.linspace(0, values.numel() - 1, min(outputs, values.numel())).long().unique()
+    chosen = sorted({round(x) for x in torch.linspace(0, values.numel() - 1, min(outputs, values.numel())).tolist()})
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if len(chosen) < 2 or not parameters or not values.requires_grad:
         return None
     sketches: list[list[torch.Tensor]] = [[] for _ in parameters]
-    for position in chosen.tolist():
+    for position in chosen:
         grads = torch.autograd.grad(values[position], parameters, retain_graph=True, allow_unused=True)
         for sketch, parameter, grad in zip(sketches, parameters, grads, strict=True):
             flat = torch.zeros(1, device=parameter.device) if grad is None else grad.detach().reshape(-1)
@@ -69,9 +70,9 @@ def _projected(output: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
     if output.dim() < 2:
         return output.reshape(-1)
     if output.shape[0] > 1:
-        return product.flatten(1).sum(1) / product[0].numel() ** 0.5
+        return product.flatten(1).sum(1) / math.sqrt(product[0].numel())
     features = 1 if output.dim() >= 4 else -1
-    return product.sum(features).flatten() / output.shape[features] ** 0.5
+    return product.sum(features).flatten() / math.sqrt(output.shape[features])
 
 
 def _entries(flat: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,34 +12,18 @@ from torch import nn
 from stablelint.errors import TraceTargetError
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
-from stablelint.probe.gauge import Gauge, Reading, fused_row_statistics, rms
+from stablelint.probe.aggregate import Pass, aggregate
+from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
 from stablelint.probe.kernel import Kernel, tangent_kernel
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.wake import asleep, awakened
-from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
+from stablelint.signals import NonFinite, Signals
 from stablelint.trace import Origins, Trace, trace
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
 
 SEEDS = 3
-
-
-@dataclass
-class _Pass:
-    """One instrumented forward and backward pass."""
-
-    graph: Graph
-    readings: dict[int, Reading]
-    parameters: dict[str, tuple[float, float | None]]
-    kernel: Kernel | None
-    nonfinite: NonFinite | None
-    awakened: int = 0
-
-    @property
-    def blocked(self) -> bool:
-        """Whether no gradient at all reaches some op of the trunk."""
-        return any(self.readings[index].grad_rms == 0 for index in self.graph.flow.trunk if index in self.readings)
 
 
 def measure(
@@ -72,19 +56,24 @@ def measure(
         other = _measure_once(again, fresh, None, seed, loss)
         if [op.name for op in other.graph] == [op.name for op in first.graph]:
             passes.append(other)
-    return first.graph, _signals(passes)
+    return first.graph, aggregate(passes)
 
 
-def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> _Pass:
+def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     with preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
         plain_pass = _pass(model, inputs, origins, seed, loss)
         if not plain_pass.blocked or not asleep(model):
             return plain_pass
 
+        sink = plain_pass.graph.flow.sink
+        has_loss = sink is not None and plain_pass.graph.ops[sink].shape == ()
+
         def plain() -> torch.Tensor:
             output = model(*inputs.args, **inputs.kwargs)
-            return loss(output) if loss is not None else _projection(_floats(output), seed)
+            if loss is not None:
+                return loss(output)
+            return _scalar(_floats(output), seed, has_loss=has_loss)
 
         try:
             with awakened(model, plain) as woken:
@@ -93,10 +82,9 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
             return plain_pass  # the user's loss has no gradient: what was measured says so
 
 
-def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> _Pass:
+def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     gauge = Gauge(batch=_batch(inputs))
-    given = _differentiable(inputs)
-    recorded = trace(model, given, fake=False, origins=origins, listener=gauge)
+    recorded = trace(model, _differentiable(inputs), fake=False, origins=origins, listener=gauge)
     graph, flow = recorded.graph, recorded.graph.flow
     forward = _first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -108,22 +96,22 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
         )
     reference = _reference(graph, gauge)
     sink = gauge.outputs[reference] if reference is not None else None
-    scalar = loss(recorded.output) if loss is not None else _projection(outputs, seed)
+    has_loss = graph.ops[flow.sink].shape == ()
+    scalar = loss(recorded.output) if loss is not None else _scalar(outputs, seed, has_loss=has_loss)
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
         kernel = _kernel(sink, seed, [p for _, p in named])
     gauge.backward_order.clear()
-    # the inputs are asked for too, or the hooks in front of the first parameter would never fire
-    wanted = [p for _, p in named] + [value for value in _floats((given.args, given.kwargs)) if value.requires_grad]
-    grads = torch.autograd.grad(scalar, wanted, allow_unused=True)[: len(named)]
-    parameters = {
-        name: (rms(p), None if grad is None else rms(grad)) for (name, p), grad in zip(named, grads, strict=True)
-    }
+    for _, parameter in named:
+        parameter.grad = None
+    # backward() and not grad(): reentrant checkpointing refuses the latter
+    scalar.backward()  # type: ignore[no-untyped-call]
+    parameters = {name: (rms(p), None if p.grad is None else rms(p.grad)) for name, p in named}
     gauge.outputs.clear()
     finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
     backward = None if forward else _first_nonfinite_backward(graph, gauge, harmless=finite)
-    return _Pass(graph, gauge.readings, parameters, kernel, forward or backward)
+    return Pass(graph, gauge.readings, parameters, kernel, forward or backward)
 
 
 def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter]) -> Kernel | None:
@@ -140,7 +128,8 @@ def _reference(graph: Graph, gauge: Gauge) -> int | None:
     """The op whose gradient counts as 1: the output, or the last trunk op before a loss inside the model."""
     candidates = [index for index in graph.flow.trunk if index in gauge.outputs]
     several = [index for index in candidates if gauge.outputs[index].numel() > 1]
-    return (several or candidates or [None])[-1]
+    known = several or candidates
+    return known[-1] if known else None
 
 
 def _batch(inputs: Inputs) -> int | None:
@@ -178,14 +167,15 @@ def _floats(output: object) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
 
 
-def _projection(outputs: Sequence[torch.Tensor], seed: int) -> torch.Tensor:
-    """The sum of all outputs, each element weighted by a fixed draw from N(0, 1)."""
+def _scalar(outputs: Sequence[torch.Tensor], seed: int, *, has_loss: bool) -> torch.Tensor:
+    """The losses that the model itself returns, else all outputs with each element weighted by a draw from N(0, 1)."""
+    outputs = [output for output in outputs if output.requires_grad]
+    losses = [output for output in outputs if output.dim() == 0] if has_loss else []
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(())
-    for output in outputs:
-        if output.requires_grad:
-            weights = torch.randn(output.shape, generator=generator).to(output.device, output.dtype)
-            total = total.to(output.device) + (output if output.dim() == 0 else (output * weights).sum())
+    for output in losses or outputs:
+        weights = torch.ones(()) if losses else torch.randn(output.shape, generator=generator)
+        total = total.to(output.device) + (output * weights.to(output.device, output.dtype)).sum()
     return total
 
 
@@ -230,92 +220,3 @@ def _first_nonfinite_backward(graph: Graph, gauge: Gauge, *, harmless: bool) -> 
 def _finite_gradient(gauge: Gauge, index: int) -> bool:
     reading = gauge.readings.get(index)
     return reading is not None and reading.grad_rms is not None and reading.grad_finite
-
-
-def _signals(passes: list[_Pass]) -> Signals:
-    first = passes[0]
-    flow = first.graph.flow
-    rows = []
-    for index in sorted(first.readings):
-        if index not in flow.signal:
-            continue
-        readings = [run.readings[index] for run in passes if index in run.readings]
-        rows.append(_row(first.graph, index, readings))
-    rows = _with_sensitivity(first.graph, rows)
-    parameters = []
-    for name in first.parameters:
-        values = [run.parameters[name] for run in passes if name in run.parameters]
-        grads = [grad for _, grad in values if grad is not None]
-        parameters.append(
-            ParameterSignal(name, _geometric([size for size, _ in values]) or 0.0, _geometric(grads) if grads else None)
-        )
-    kernels = [run.kernel for run in passes if run.kernel is not None]
-    return Signals(
-        source="measured",
-        rows=tuple(rows),
-        parameters=tuple(parameters),
-        nonfinite=next((run.nonfinite for run in passes if run.nonfinite is not None), None),
-        seeds=len(passes),
-        discrimination=_geometric([kernel.discrimination for kernel in kernels]),
-        sharpness=_geometric([kernel.sharpness for kernel in kernels]),
-        awakened=first.awakened,
-    )
-
-
-def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
-    op = graph.ops[index]
-    attends = op.name != "softmax" or any(attention.softmax is op for attention in graph.attentions())
-    return Signal(
-        op=index,
-        name=op.name,
-        site=op.site,
-        block=graph.flow.block.get(index),
-        mean=_mean([r.mean for r in readings]),
-        rms=_geometric([r.rms for r in readings]),
-        grad_rms=_geometric([r.grad_rms for r in readings if r.grad_rms is not None]),
-        similarity=_mean([r.similarity for r in readings]),
-        token_similarity=_mean([r.token_similarity for r in readings]),
-        unit_similarity=_mean([r.grad_unit_similarity for r in readings]),
-        dead=_mean([r.dead for r in readings]),
-        saturated=_mean([r.saturated for r in readings]),
-        retention=_geometric([r.retention for r in readings if r.retention is not None]),
-        peak=_mean([r.peak for r in readings]) if attends else None,
-        uniform_peak=_mean([r.uniform_peak for r in readings]) if attends else None,
-        entropy=_mean([r.entropy for r in readings]) if attends else None,
-        finite=all(r.finite for r in readings),
-        grad_finite=all(r.grad_finite for r in readings),
-    )
-
-
-def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
-    """Fill in what the output hears of each op, relative to the reference op's gradient."""
-    sizes = {row.op: graph.ops[row.op].numel for row in rows}
-    trunk = [row for row in rows if row.block is not None and row.grad_rms]
-    several = [row for row in trunk if sizes[row.op] > 1]
-    if not trunk:
-        return rows
-    reference = (several or trunk)[-1]
-    filled = []
-    for row in rows:
-        if row.rms is None or row.grad_rms is None or not reference.grad_rms:
-            filled.append(row)
-            continue
-        ratio = math.sqrt(sizes[row.op] / sizes[reference.op])
-        filled.append(replace(row, sensitivity=row.rms * (row.grad_rms / reference.grad_rms) * ratio))
-    return filled
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _geometric(values: Sequence[float]) -> float | None:
-    """Geometric mean; 0 if any value is 0, infinite if any is not finite, None for no values."""
-    if not values:
-        return None
-    if not all(map(math.isfinite, values)):
-        return math.inf
-    if min(values) <= 0:
-        return 0.0
-    return math.exp(sum(map(math.log, values)) / len(values))

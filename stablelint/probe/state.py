@@ -57,7 +57,7 @@ class _Snapshot:
 
 
 def _uninitialised(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return torch.nn.parameter.is_lazy(tensor)
 
 
 @contextlib.contextmanager

@@ -18,19 +18,22 @@ Source = Literal["predicted", "measured"]
 class Signal:
     """The signal at one op: statistics of its output in the forward pass and of the gradient that comes back to it.
 
-    All are over batch and features, geometric means over seeds. ``grad_rms`` is per element under a loss whose
-    gradient at the model's output has unit variance. ``sensitivity`` is the rms change of the output per unit of
-    relative change of the op's values, rms(x) * rms(g) * sqrt(numel(x) / numel(output)): what the output still
-    hears of this op. It does not depend on the scale that a following norm removes. ``similarity`` is the mean cosine between different
-    samples of the batch (1.0: the op no longer tells samples apart),
-    ``token_similarity`` the same between positions of one sample. ``dead`` is the share of units that are zero
-    with zero derivative for the whole batch, ``saturated`` the share of elements whose derivative is below a
-    hundredth of the function's largest. ``retention`` is the factor by which a recurrent op scales the gradient
-    per time step on its way back. ``peak`` is the mean of the largest attention weight of a row,
-    ``uniform_peak`` what it is for uniform attention, ``entropy`` the mean entropy of a row over log(row length).
-    ``unit_similarity`` is the share of the second moment that all units have in common, the smaller of that of
-    the values and that of the gradients (1.0: all units compute and learn the same thing). ``block`` is the position along the trunk or None beside it. What was not
-    measured is None.
+    All are over batch and features, geometric means over seeds; what is not known is None.
+
+    - ``grad_rms``: per element, under a loss whose gradient at the model's output has unit variance.
+    - ``sensitivity``: the rms change of the output per unit of relative change of the op's values, rms(x) * rms(g)
+      * sqrt(numel(x) / numel(output)): what the output still hears of this op. It does not depend on a scale that
+      a following norm removes.
+    - ``similarity``: mean cosine between different samples of the batch (1.0: the op does not tell them apart);
+      ``token_similarity``: the same between positions of one sample.
+    - ``unit_similarity``: share of the second moment that all units have in common, the smaller of that of the
+      values and that of the gradients (1.0: all units compute and learn the same thing).
+    - ``dead``: share of units that are zero with zero derivative for the whole batch; ``saturated``: share of
+      elements whose derivative is below a hundredth of the function's largest.
+    - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
+    - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
+      ``entropy``: mean entropy of a row over log(row length).
+    - ``block``: position along the trunk, None beside it.
     """
 
     op: int
@@ -52,6 +55,11 @@ class Signal:
     entropy: float | None = None
     finite: bool = True
     grad_finite: bool = True
+
+    @property
+    def label(self) -> str:
+        """How a message calls the op: its name and its module path."""
+        return f"{self.name} {self.site.module}".strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 _SQRT2 = math.sqrt(2)
@@ -24,7 +25,7 @@ def _softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
     "relu": lambda x: max(x, 0.0),
     "relu6": lambda x: min(max(x, 0.0), 6.0),
     "leaky_relu": lambda x: x if x > 0 else 0.01 * x,

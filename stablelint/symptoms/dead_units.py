@@ -22,8 +22,7 @@ def dead_units(signals: Signals, *, error_above: float = 0.95, warning_above: fl
     first = dead[0]
     yield Hit(
         first.site,
-        f"{worst.dead or 0:.0%} of the units of {worst.site.module or worst.name} are zero for the whole batch and "
-        "have zero gradient",
+        f"{worst.dead or 0:.0%} of the units of {worst.label} are zero for the whole batch and have zero gradient",
         fix="look at the bias and the scale of the layer in front (a large negative bias, a zero gain), or use "
         "LeakyReLU or GELU",
         facts={"dead": worst.dead, "layers": len(dead)},

@@ -19,7 +19,7 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e4, note_above
     """
     trunk = [row for row in signals.trunk if row.sensitivity is not None]
     finite = [row for row in trunk if math.isfinite(row.sensitivity or 0.0)]
-    if not trunk or not finite and signals.nonfinite is not None:
+    if not trunk or (not finite and signals.nonfinite is not None):
         return
     overflowed = len(finite) < len(trunk) and signals.nonfinite is None
     largest = max((row.sensitivity or 0.0 for row in finite), default=math.inf)
@@ -28,11 +28,10 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e4, note_above
     strongest = next(row for row in trunk if (row.sensitivity or 0.0) == largest) if finite else trunk[0]
     first = next((row for row in reversed(trunk) if (row.sensitivity or 0.0) > note_above), strongest)
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
-    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2f} per block"
-    where = strongest.site.module or strongest.name
+    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
     yield Hit(
         first.site,
-        f"changing {where} by 1% changes the output by {largest / 100:.1e} times a healthy output{tail}",
+        f"changing {strongest.label} by 1% of its own size moves the model's output by {largest / 100:.1e}{tail}",
         fix="scale the weights or the residual branches down, or normalise",
         facts={
             "sensitivity": largest,

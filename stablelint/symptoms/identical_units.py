@@ -10,7 +10,10 @@ from stablelint.rule import rule
 from stablelint.signals import Signals
 
 
-@rule(code="SL907", summary="all units of a layer compute the same value and get the same gradient, so they stay copies of one")
+@rule(
+    code="SL907",
+    summary="all units of a layer compute the same value and get the same gradient, so they stay copies of one",
+)
 def identical_units(signals: Signals, *, error_above: float = 0.999999) -> Iterator[Hit]:
     """Look for layers whose units agree in value and in gradient to float precision."""
     copies = [
@@ -21,7 +24,7 @@ def identical_units(signals: Signals, *, error_above: float = 0.999999) -> Itera
     if copies:
         yield Hit(
             copies[0].site,
-            f"all units of {copies[0].site.module or copies[0].name} have the same value and the same gradient",
+            f"all units of {copies[0].label} have the same value and the same gradient ({len(copies)} such layers)",
             fix="initialise the weights at random; only biases and gains may be constant",
             facts={"layers": len(copies)},
             span=tuple(row.op for row in copies),

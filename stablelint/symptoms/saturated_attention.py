@@ -9,7 +9,10 @@ from stablelint.rule import rule
 from stablelint.signals import Signals
 
 
-@rule(code="SL905", summary="attention puts nearly all weight on one token before training, so queries and keys get no gradient")
+@rule(
+    code="SL905",
+    summary="attention puts nearly all weight on one token before training, so queries and keys get no gradient",
+)
 def saturated_attention(
     signals: Signals, *, error_above: float = 0.9, warning_above: float = 0.7, min_excess: float = 3.0
 ) -> Iterator[Hit]:

@@ -9,7 +9,10 @@ from stablelint.rule import rule
 from stablelint.signals import Signals
 
 
-@rule(code="SL906", summary="different samples or tokens look the same to the model, so it can only learn one answer for all")
+@rule(
+    code="SL906",
+    summary="different samples or tokens look the same to the model, so it can only learn one answer for all",
+)
 def similarity_collapse(
     signals: Signals, *, error_below: float = 10**-2.75, token_error_below: float = 1e-4
 ) -> Iterator[Hit]:
@@ -28,7 +31,7 @@ def similarity_collapse(
         yield Hit(
             place.site,
             f"different samples teach the weights the same to within {apart:.1e} (tangent kernel, centred over whole)",
-            fix="give the signal a way past the layers that flatten it (skip connections, normalisation, larger weights)",
+            fix="lead the signal past the layers that flatten it (skip connections, normalisation, larger weights)",
             facts={"discrimination": apart},
             span=(trunk[0].op, trunk[-1].op),
             modules=(place.site.module,),
@@ -45,7 +48,7 @@ def similarity_collapse(
             place.site,
             f"all tokens of a sample are the same to within {max(1 - (tokens[-1].token_similarity or 0.0), 1e-16):.1e}"
             f" at the output (apart by {1 - (different.token_similarity or 0.0):.2f} at "
-            f"{different.site.module or different.name})",
+            f"{different.label})",
             fix="keep a residual path around attention and feed-forward layers",
             facts={"token_similarity": tokens[-1].token_similarity},
             span=(different.op, tokens[-1].op),

@@ -31,7 +31,7 @@ def vanishing_gradient(signals: Signals, *, error_below: float = 10**-4.5, note_
     yield Hit(
         first.site,
         _message(signals, weakest, trunk[-1]),
-        fix="shorten the path without a skip, rescale the weights or add normalisation; see the causes reported with it",
+        fix="shorten the path that has no skip, rescale the weights, or add normalisation",
         facts={
             "sensitivity": least,
             "gradient_ratio": signals.gradient_ratio,
@@ -45,12 +45,11 @@ def vanishing_gradient(signals: Signals, *, error_below: float = 10**-4.5, note_
 
 
 def _message(signals: Signals, weakest: Signal, last: Signal) -> str:
-    where = weakest.site.module or weakest.name
     if not weakest.sensitivity:
-        return f"no gradient reaches {where}: it is exactly zero"
+        return f"no gradient reaches {weakest.label}: it is exactly 0"
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
-    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2f} per block"
+    tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
     return (
-        f"changing {where} by 100% changes the output by {weakest.sensitivity:.1e} of a healthy output"
-        f" ({last.site.module or last.name} by {last.sensitivity or 0:.1e}){tail}"
+        f"changing {weakest.label} by its own size moves the model's output by {weakest.sensitivity:.1e} "
+        f"({last.label}: {last.sensitivity or 0:.1e}){tail}"
     )

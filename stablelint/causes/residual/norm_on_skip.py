@@ -23,13 +23,13 @@ def norm_on_skip(graph: Graph, *, min_blocks: int = 4) -> Iterator[Hit]:
             found.append((residual, norms[0]))
     if len(found) < min_blocks:
         return
-    for residual, norm in found:
+    for _, norm in found:
         yield Hit(
             norm.site,
             f"{norm.name.replace('_', ' ')} on the skip path of {len(found)} residual blocks divides the identity "
             "by its own size each time; the gradient loses its undamped way back",
             fix="add the block to the unnormalised value: x + f(norm(x))",
             facts={"blocks": len(found)},
-            span=(norm.index, residual.join.index),
+            span=(found[0][0].fork.index, norm.index, found[-1][0].join.index),
             modules=(norm.site.module,),
         )

@@ -16,9 +16,7 @@ from stablelint.rule import rule
     summary="an activation after the addition of every residual block in a deep stack",
     predicts=("exploding-gradient", "vanishing-gradient", "dead-units"),
 )
-def post_activation_residual(
-    graph: Graph, *, min_blocks: int = 10, min_normalised_blocks: int = 40
-) -> Iterator[Hit]:
+def post_activation_residual(graph: Graph, *, min_blocks: int = 10, min_normalised_blocks: int = 40) -> Iterator[Hit]:
     """Count the blocks whose sum goes through an activation before the next block reads it."""
     for normalised, least in ((False, min_blocks), (True, min_normalised_blocks)):
         run = [

@@ -1,0 +1,235 @@
+"""What the command line and the pytest plugin call: check a model, check targets, measure signals."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stablelint.config import Config
+from stablelint.errors import TargetError, WorkerError
+from stablelint.finding import Finding, Report, TargetReport
+from stablelint.inputs import Inputs
+from stablelint.judge import Found, judge
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stablelint.graph import Graph
+    from stablelint.signals import Signals
+    from stablelint.targets.build import Built
+    from stablelint.targets.spec import Request
+    from stablelint.targets.worker import Worker
+    from stablelint.trace import Origins
+
+Progress = Callable[[str], None]
+
+
+def check_model(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    config: Config | None = None,
+    name: str = "model",
+    probe: bool | None = None,
+    rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
+    origins: Origins | None = None,
+    loss: Callable[[object], Any] | None = None,
+    remarks: Sequence[str] = (),
+) -> TargetReport:
+    """Check one model in this process.
+
+    Args:
+        model: any module; it is left exactly as it was.
+        inputs: one batch; several samples, or similarity between samples cannot be seen.
+        config: thresholds and selection; the defaults without it.
+        name: how the report calls the model.
+        probe: measure (a few backward passes) instead of predicting; ``config.probe`` when None.
+        rebuild: ``rebuild(seed)`` draws a fresh model and batch for the probe's further seeds.
+        origins: what :func:`stablelint.trace.observe_build` saw while the model was built.
+        loss: maps the model's output to the scalar to differentiate; a random projection without it.
+        remarks: facts about the run to carry into the report.
+
+    Raises TargetError when the forward pass cannot be run.
+    """
+    config = config or Config()
+    started = time.perf_counter()
+    probing = config.probe if probe is None else probe
+    graph, signals, more = evidence(
+        model, inputs, probe=probing, seeds=config.seeds, rebuild=rebuild, origins=origins, loss=loss
+    )
+    findings = find(graph, signals, config)
+    return TargetReport(
+        target=name,
+        findings=findings,
+        signals=None if signals is None else signals.summary(),
+        remarks=(*remarks, *more),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def evidence(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    probe: bool,
+    seeds: int,
+    rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
+    origins: Origins | None = None,
+    loss: Callable[[object], Any] | None = None,
+) -> tuple[Graph, Signals | None, tuple[str, ...]]:
+    """The graph of a model with measured signals, or with predicted ones, and remarks about the trace."""
+    if probe:
+        from stablelint.probe import measure
+
+        graph, signals = measure(model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss)
+        return graph, signals, ()
+    from stablelint.predict import predict
+    from stablelint.trace import trace
+
+    found = trace(model, inputs, origins=origins)
+    return found.graph, predict(found.graph), found.remarks
+
+
+def find(graph: Graph, signals: Signals | None, config: Config) -> tuple[Finding, ...]:
+    """Run all rules and judge; rules that are switched off still explain others but are not reported."""
+    from stablelint.causes import CAUSES
+    from stablelint.symptoms import SYMPTOMS
+
+    causes: list[Found] = [
+        (rule, hit) for rule in CAUSES if config.enabled(rule) for hit in rule.hits(graph, config.settings(rule))
+    ]
+    symptoms: list[Found] = []
+    if signals is not None:
+        symptoms = [(rule, hit) for rule in SYMPTOMS for hit in rule.hits(signals, config.settings(rule))]
+    shown = {rule.code for rule in (*CAUSES, *SYMPTOMS) if config.enabled(rule)}
+    return tuple(finding for finding in judge(causes, symptoms, signals) if finding.code in shown)
+
+
+OnProgress = Callable[[int, int, str], None]
+
+
+def check(specs: Sequence[str], config: Config | None = None, *, on_progress: OnProgress | None = None) -> Report:
+    """Check targets, each in an isolated process; what one target does to its process costs the others nothing.
+
+    ``on_progress(done, total, name)`` is called when a target starts. Raises UsageError for a spec that makes no
+    sense; everything else that goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`.
+    """
+    from stablelint import rulebook
+    from stablelint.report.source import read_source
+    from stablelint.suppress import suppress_report
+    from stablelint.targets.spec import expand
+
+    config = config or Config()
+    requests = expand(specs)
+    reports: list[TargetReport] = []
+    with _worker(config) as worker:
+        for done, request in enumerate(requests):
+            if on_progress is not None:
+                on_progress(done, len(requests), request.spec)
+            started = functools.partial(on_progress, done, len(requests)) if on_progress is not None else None
+            reports += _events(worker, "stablelint.api:work", request, config, started)
+    report = Report(tuple(reports), probed=config.probe)
+    known = {word for rule in rulebook.rules() for word in (rule.code, rule.name)}
+    active = {word for rule in rulebook.rules() if config.enabled(rule) for word in (rule.code, rule.name)}
+    return suppress_report(report, read_source, known, active=active)
+
+
+def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals]]:
+    """Measure every model of one target in an isolated process; raises TargetError when one cannot be measured."""
+    from stablelint.targets.spec import expand
+
+    config = config or Config()
+    measured: list[tuple[str, Signals]] = []
+    with _worker(config) as worker:
+        for request in expand([spec]):
+            for result in _events(worker, "stablelint.api:measure_work", request, config, None):
+                if isinstance(result, TargetReport):
+                    raise TargetError(result.reason or "it cannot be measured")
+                measured.append(result)
+    return measured
+
+
+def _worker(config: Config) -> Worker:
+    from stablelint.targets.worker import Worker
+
+    return Worker(timeout=config.timeout, memory=config.memory)
+
+
+def _events(worker: Worker, job: str, request: Request, config: Config, on_start: Progress | None) -> Iterator[Any]:
+    """The results of one request; a target that takes its process down is failed, the rest go on in a new one."""
+    finished: list[str] = []
+    while True:
+        current: str | None = None
+        try:
+            for kind, name, result in worker.run(job, (request, config, tuple(finished))):
+                current = name
+                if kind == "start":
+                    if on_start is not None:
+                        on_start(name)
+                    continue
+                finished.append(name)
+                current = None
+                yield result
+            return
+        except TargetError as error:
+            yield TargetReport(current or request.spec, status="failed", reason=str(error))
+            if current is None or not isinstance(error, WorkerError):
+                return
+            finished.append(current)
+
+
+def work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, TargetReport | None]]:
+    """In the worker: check the models of one request, but for those that are named as done."""
+    for built in _built(payload):
+        if isinstance(built, tuple):
+            yield built
+            continue
+        try:
+            report = check_model(
+                built.model,
+                built.inputs,
+                config=payload[1],
+                name=built.name,
+                rebuild=built.rebuild,
+                origins=built.origins,
+                remarks=built.remarks,
+            )
+        except TargetError as error:
+            report = TargetReport(built.name, status="failed", reason=str(error), remarks=built.remarks)
+        yield "result", built.name, report
+
+
+def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+    """In the worker: measure the models of one request."""
+    from stablelint.probe import measure
+
+    for built in _built(payload):
+        if isinstance(built, tuple):
+            yield built
+            continue
+        _, signals = measure(
+            built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
+        )
+        yield "result", built.name, (built.name, signals)
+
+
+def _built(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
+    """Built models, with a start event before and a failed report in place of each that cannot be built."""
+    import torch
+
+    from stablelint.targets.build import candidates
+
+    request, _, finished = payload
+    torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
+    for candidate in candidates(request):
+        if candidate.name in finished:
+            continue
+        yield "start", candidate.name, None
+        try:
+            built = candidate.build()
+        except TargetError as error:
+            yield "result", candidate.name, TargetReport(candidate.name, status="failed", reason=str(error))
+            continue
+        yield built

@@ -1,0 +1,121 @@
+"""From single passes to one table: geometric means over seeds, and what the output hears of each op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stablelint.graph import Graph
+from stablelint.probe.gauge import Reading
+from stablelint.probe.kernel import Kernel
+from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
+
+
+@dataclass
+class Pass:
+    """One instrumented forward and backward pass."""
+
+    graph: Graph
+    readings: dict[int, Reading]
+    parameters: dict[str, tuple[float, float | None]]
+    kernel: Kernel | None
+    nonfinite: NonFinite | None
+    awakened: int = 0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether no gradient at all reaches some op of the trunk."""
+        return any(self.readings[index].grad_rms == 0 for index in self.graph.flow.trunk if index in self.readings)
+
+
+def aggregate(passes: Sequence[Pass]) -> Signals:
+    """The signals of all passes over the graph of the first."""
+    first = passes[0]
+    flow = first.graph.flow
+    rows = []
+    for index in sorted(first.readings):
+        if index not in flow.signal:
+            continue
+        readings = [run.readings[index] for run in passes if index in run.readings]
+        rows.append(_row(first.graph, index, readings))
+    rows = _with_sensitivity(first.graph, rows)
+    parameters = []
+    for name in first.parameters:
+        values = [run.parameters[name] for run in passes if name in run.parameters]
+        grads = [grad for _, grad in values if grad is not None]
+        parameters.append(
+            ParameterSignal(name, _geometric([size for size, _ in values]) or 0.0, _geometric(grads) if grads else None)
+        )
+    kernels = [run.kernel for run in passes if run.kernel is not None]
+    return Signals(
+        source="measured",
+        rows=tuple(rows),
+        parameters=tuple(parameters),
+        nonfinite=next((run.nonfinite for run in passes if run.nonfinite is not None), None),
+        seeds=len(passes),
+        discrimination=_geometric([kernel.discrimination for kernel in kernels]),
+        sharpness=_geometric([kernel.sharpness for kernel in kernels]),
+        awakened=first.awakened,
+    )
+
+
+def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
+    op = graph.ops[index]
+    attends = op.name != "softmax" or any(attention.softmax is op for attention in graph.attentions())
+    return Signal(
+        op=index,
+        name=op.name,
+        site=op.site,
+        block=graph.flow.block.get(index),
+        mean=_mean([r.mean for r in readings]),
+        rms=_geometric([r.rms for r in readings]),
+        grad_rms=_geometric([r.grad_rms for r in readings if r.grad_rms is not None]),
+        similarity=_mean([r.similarity for r in readings]),
+        token_similarity=_mean([r.token_similarity for r in readings]),
+        unit_similarity=_mean([r.grad_unit_similarity for r in readings]),
+        dead=_mean([r.dead for r in readings]),
+        saturated=_mean([r.saturated for r in readings]),
+        retention=_geometric([r.retention for r in readings if r.retention is not None]),
+        peak=_mean([r.peak for r in readings]) if attends else None,
+        uniform_peak=_mean([r.uniform_peak for r in readings]) if attends else None,
+        entropy=_mean([r.entropy for r in readings]) if attends else None,
+        finite=all(r.finite for r in readings),
+        grad_finite=all(r.grad_finite for r in readings),
+    )
+
+
+def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
+    """Fill in what the output hears of each op, relative to the reference op's gradient."""
+    sizes = {row.op: graph.ops[row.op].numel for row in rows}
+    trunk = [row for row in rows if row.block is not None and row.grad_rms]
+    several = [row for row in trunk if sizes[row.op] > 1]
+    if not trunk:
+        return rows
+    reference = (several or trunk)[-1]
+    filled = []
+    for row in rows:
+        # zeros that the output does listen to (a bias at its initial value) have no relative change
+        listened = row.rms == 0 and bool(row.grad_rms)
+        if row.rms is None or row.grad_rms is None or not reference.grad_rms or listened:
+            filled.append(row)
+            continue
+        ratio = math.sqrt(sizes[row.op] / sizes[reference.op])
+        filled.append(replace(row, sensitivity=row.rms * (row.grad_rms / reference.grad_rms) * ratio))
+    return filled
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _geometric(values: Sequence[float]) -> float | None:
+    """Geometric mean; 0 if any value is 0, infinite if any is not finite, None for no values."""
+    if not values:
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.inf
+    if min(values) <= 0:
+        return 0.0
+    return math.exp(sum(map(math.log, values)) / len(values))
