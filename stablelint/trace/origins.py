@@ -1,0 +1,180 @@
+"""Who wrote the initial values of a parameter, and which line constructed a module."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from stablelint.site import Site
+from stablelint.trace.canonical import is_inplace, raw_name
+from stablelint.trace.frames import is_torch_file, position, user_frame
+
+_INIT_FILE = nn.init.__file__
+# Writes of values into memory that another function allocated carry the writer's name; these only pass values on.
+_PASSED_ON = frozenset({"clone", "detach", "contiguous", "to", "type", "float", "half", "double", "bfloat16", "data"})
+_NO_VALUES = frozenset({"empty", "empty_like", "new_empty", "empty_strided"})
+_PLAIN_INPLACE = frozenset(
+    {"requires_grad_", "detach_", "share_memory_", "resize_", "retain_grad", "set_", "swapaxes_"}
+)
+
+
+class Origins:
+    """What was observed while a model was built; empty until ``observe_build`` ran."""
+
+    def __init__(self) -> None:
+        self._writers: dict[int, tuple[StorageWeakRef, str, Site, int]] = {}
+        self._modules: dict[int, tuple[weakref.ref[nn.Module], Site]] = {}
+
+    def parameter(self, tensor: torch.Tensor) -> tuple[str, Site] | None:
+        """The function that last wrote the values of ``tensor`` and the user line that it was called from."""
+        found = self._writer(tensor)
+        return None if found is None else (found[1], found[2])
+
+    def module(self, module: nn.Module) -> Site | None:
+        """The user line that constructed ``module``."""
+        found = self._modules.get(id(module))
+        return found[1] if found is not None and found[0]() is module else None
+
+    def _writer(self, tensor: torch.Tensor) -> tuple[StorageWeakRef, str, Site, int] | None:
+        try:
+            return self._writers.get(tensor.untyped_storage()._cdata)
+        except (RuntimeError, NotImplementedError):  # lazy and sparse tensors have no storage
+            return None
+
+    def _write(self, tensor: torch.Tensor, name: str, site: Site) -> None:
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            return
+        # The weak reference keeps the address from being used again without keeping the memory.
+        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        self._writers[storage._cdata] = (reference, name, site, tensor.numel())
+
+    def _construct(self, module: nn.Module, site: Site) -> None:
+        self._modules[id(module)] = (weakref.ref(module), site)
+
+
+@contextmanager
+def observe_build(origins: Origins | None = None) -> Iterator[Origins]:
+    """Observe initial values and constructions while active; ``origins`` continues an earlier observation."""
+    origins = Origins() if origins is None else origins
+    boundary: FrameType | None = sys._getframe(1)  # frames outside of the one that entered are not the model's
+    while boundary is not None and boundary.f_code.co_filename.endswith("contextlib.py"):
+        boundary = boundary.f_back
+    saved = {name: nn.Module.__dict__.get(name) for name in ("__init__", "__setstate__")}
+
+    def observed(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            site = _construction_site(self, sys._getframe(1), boundary)
+            if site is not None:
+                origins._construct(self, site)
+            return result
+
+        wrapper.__name__ = original.__name__
+        wrapper.__wrapped__ = original  # type: ignore[attr-defined]  # inspect.signature must still see the original
+        return wrapper
+
+    try:
+        for name, original in saved.items():
+            if original is not None:
+                setattr(nn.Module, name, observed(original))
+        with _Writes(origins, boundary):
+            yield origins
+    finally:
+        for name, original in saved.items():
+            if original is not None:
+                setattr(nn.Module, name, original)
+
+
+class _Writes(TorchFunctionMode):
+    """Notes every call that writes values."""
+
+    def __init__(self, origins: Origins, boundary: FrameType | None) -> None:
+        super().__init__()
+        self._origins = origins
+        self._boundary = boundary
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = raw_name(func)
+        if name in _PLAIN_INPLACE or getattr(func, "__name__", "") == "__get__":
+            return out
+        frame = sys._getframe(1)
+        if is_inplace(name):
+            target = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
+            if isinstance(target, torch.Tensor):
+                self._wrote(target, name, frame)
+        elif isinstance(out, torch.Tensor) and (not args or out is not args[0]):
+            self._made(out, name, args, kwargs, frame)
+        return out
+
+    def _wrote(self, target: torch.Tensor, name: str, frame: FrameType) -> None:
+        initialiser, inside = _initialiser(frame)
+        if not inside and is_torch_file(frame.f_code.co_filename):
+            before = self._origins._writer(target)
+            if before is not None and target.numel() < before[3]:
+                return  # nn.Embedding zeroes the row of padding_idx: no initialisation of its own
+        self._note(target, initialiser or name, frame)
+
+    def _made(
+        self, out: torch.Tensor, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], frame: FrameType
+    ) -> None:
+        own = self._origins._writer(out)
+        if own is not None:  # a view: slicing and reshaping write nothing
+            return
+        sources = [
+            self._origins._writer(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+        ]
+        known = [source for source in sources if source is not None]
+        if name in _PASSED_ON and known:
+            self._origins._write(out, known[0][1], known[0][2])
+        elif len(known) == 1:  # torch.randn(n, n) * 0.02 is still randn
+            self._note(out, known[0][1], frame)
+        elif name not in _NO_VALUES or not sources:
+            self._note(out, name, frame)
+
+    def _note(self, tensor: torch.Tensor, name: str, frame: FrameType) -> None:
+        found = user_frame(frame, self._boundary)
+        self._origins._write(tensor, name, Site("", *position(found)) if found is not None else Site())
+
+
+def _initialiser(frame: FrameType | None) -> tuple[str | None, bool]:
+    """The outermost function of torch.nn.init that is running."""
+    name = None
+    inside = False
+    while frame is not None and is_torch_file(frame.f_code.co_filename):
+        if frame.f_code.co_filename == _INIT_FILE:
+            inside = True
+            if not frame.f_code.co_name.startswith("_"):
+                name = frame.f_code.co_name
+        frame = frame.f_back
+    return name, inside
+
+
+def _construction_site(module: nn.Module, frame: FrameType | None, boundary: FrameType | None) -> Site | None:
+    """The first user line outside the module's own ``__init__`` methods."""
+    found = user_frame(frame, boundary)
+    while found is not None and found.f_code.co_name == "__init__" and _self_of(found) is module:
+        if found is boundary:
+            return None
+        found = user_frame(found.f_back, boundary)
+    return None if found is None else Site("", *position(found))
+
+
+def _self_of(frame: FrameType) -> object:
+    names = frame.f_code.co_varnames
+    return frame.f_locals.get(names[0]) if names else None

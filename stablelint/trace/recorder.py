@@ -1,0 +1,270 @@
+"""Write every torch call of one forward pass into an fx graph."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._pytree import tree_leaves
+
+from stablelint.site import Site
+from stablelint.trace.bindings import Bindings, same_elements
+from stablelint.trace.call import Call
+from stablelint.trace.canonical import canonical, is_inplace, raw_name
+from stablelint.trace.composites import ENTERED, opened
+from stablelint.trace.draft import Draft
+from stablelint.trace.functions import DYNAMIC, NEEDS_VALUES, SKIPPED, UNRECORDED, alias, shape_rule, written_tensor
+from stablelint.trace.values import ESCAPES, STANDIN_LIMIT, Level, Values
+
+
+class Listener(Protocol):
+    """Called after each recorded op of a run on real tensors."""
+
+    def __call__(
+        self, index: int, name: str, module: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, /
+    ) -> None:
+        """Op ``index`` called ``name``, run inside ``module``, made ``output`` from ``inputs``."""
+
+
+class Surroundings(Protocol):
+    """Where the model currently is."""
+
+    def opaque(self) -> bool:
+        """Whether what runs cannot be recorded op by op."""
+
+    def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], int, str]:
+        """Site, scope, call number and module type of what ``frame`` is about to do."""
+
+
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+
+
+class Recorder(TorchFunctionMode):
+    """Records calls while it is active; ``graph`` and ``drafts`` correspond one to one, in order."""
+
+    def __init__(self, surroundings: Surroundings, fake: FakeTensorMode | None, listener: Listener | None) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.drafts: list[Draft] = []
+        self.nodes: list[fx.Node] = []
+        self.bindings = Bindings()
+        self.values = Values(fake)
+        self.names: dict[int, str] = {}  # id of a parameter or buffer -> its name
+        self.fake = fake
+        self._surroundings = surroundings
+        self._listener = listener
+
+    def active(self) -> bool:
+        """Whether calls are being recorded right now, and not inside a call that is one op."""
+        return any(mode is self for mode in _get_current_function_mode_stack())  # type: ignore[no-untyped-call]
+
+    # ---- leaves
+
+    def add_input(self, tensor: torch.Tensor, name: str) -> None:
+        """Register a tensor that the model is called with."""
+        self.bindings.bind(
+            tensor, self._leaf("input", tensor, "placeholder", f"input_{len(self.nodes)}", {"name": name})
+        )
+
+    def find(self, tensor: torch.Tensor) -> int:
+        """The op whose result ``tensor`` is, after all writes into its memory; a new leaf when there is none."""
+        index = self.bindings.find(tensor)
+        if index is None:
+            index = self._leaf_oralias(tensor)
+            self.bindings.bind(tensor, index)
+        for at, other in self.bindings.pending_writes(tensor, index):
+            index = at if same_elements(tensor, other) else self._updated(tensor, index, at)
+            self.bindings.bind(tensor, index)
+        return index
+
+    def _leaf_oralias(self, tensor: torch.Tensor) -> int:
+        name = self.names.get(id(tensor))
+        if name is not None:
+            return self._leaf("parameter", tensor, "get_attr", name, {"name": name})
+        found = self.bindings.same_memory(tensor)
+        if found is None:
+            attrs = {"requires_grad": True} if tensor.requires_grad and tensor.is_leaf else {}
+            if type(tensor) is torch.Tensor:
+                self.values.give(tensor, tensor, Level.PURE)
+            return self._leaf("constant", tensor, "get_attr", f"_constant{len(self.nodes)}", attrs)
+        index, other = found
+        if tensor.shape == other.shape:
+            return index
+        kind = (
+            "reshape" if tensor.numel() == other.numel() else "getitem" if tensor.numel() < other.numel() else "expand"
+        )
+        site, scope, call, module_type = self._surroundings.place(sys._getframe(1))
+        draft = Draft(kind, (index,), {}, site, scope, call, module_type)
+        return self._append(draft, tensor, self.graph.call_function(torch.Tensor.view, (self.nodes[index],)))
+
+    def _leaf(self, kind: str, tensor: torch.Tensor, op: str, target: str, attrs: dict[str, Any]) -> int:
+        site, scope, call, module_type = self._surroundings.place(sys._getframe(1))
+        if kind in ("input", "parameter"):
+            site = Site(module=attrs["name"].rpartition(".")[0] if kind == "parameter" else "")
+        draft = Draft(kind, (), attrs, site, scope, call, module_type, tensor=tensor)
+        return self._append(draft, tensor, self.graph.create_node(op, target))
+
+    def _updated(self, tensor: torch.Tensor, index: int, write: int) -> int:
+        """An op for ``tensor`` after another tensor on its memory was written."""
+        origin = self.drafts[write]
+        draft = Draft("setitem", (index, write), {}, origin.site, origin.scope, origin.call, origin.module_type, True)
+        node = self.graph.call_function(operator.setitem, (self.nodes[index], self.nodes[write]))
+        return self._append(draft, tensor, node)
+
+    def _append(self, draft: Draft, tensor: torch.Tensor | None, node: fx.Node) -> int:
+        if tensor is not None:
+            draft.describe(tensor, self.values.known(tensor))
+        index = len(self.drafts)
+        node.meta.update(index=index, name=draft.name, shape=draft.shape, dtype=draft.dtype, site=draft.site)
+        self.drafts.append(draft)
+        self.nodes.append(node)
+        return index
+
+    # ---- calls
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        raw = raw_name(func)
+        if self._surroundings.opaque():
+            return func(*args, **kwargs)
+        if self.fake is not None and torch._C._get_dispatch_mode(_FAKE) is not self.fake:
+            return func(*args, **kwargs)  # inside the fake kernel of a call that was not seen
+        if raw in UNRECORDED:
+            return None if raw in SKIPPED else func(*args, **kwargs)
+        if func in ENTERED:
+            with self:
+                return opened(func)(*args, **kwargs)
+        if raw == "__format__" and args[0].dim() > 0:
+            return func(*args, **kwargs)
+        if raw == "__iter__":
+            with self:
+                return iter(args[0].unbind(0))
+        return self._call(func, raw, args, kwargs, sys._getframe(1))
+
+    def _call(
+        self,
+        func: Callable[..., Any],
+        raw: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        frame: FrameType | None,
+    ) -> Any:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        guessed = False
+        ran_alone = False
+        if is_inplace(raw):
+            for tensor in tensors:
+                self.find(tensor)  # a leaf must be described before it changes
+        try:
+            if raw == "__format__" and self.fake is not None:
+                raise NotImplementedError("a fake tensor is printed without its value")
+            out = func(*args, **kwargs)
+        except Exception as error:
+            shaped = shape_rule(raw, args, kwargs) if self.fake is not None else None
+            if shaped is not None:
+                out = shaped
+            elif self.fake is None or not self._can_guess(raw, error, tensors):
+                raise
+            else:
+                guessed = self._is_guess(tensors)
+                level = Level.GUESSED if guessed else self._weakest(tensors)
+                out = self.values.to_fake(self.values.run(func, args, kwargs), level)
+                ran_alone = True
+        target = written_tensor(func, raw, args, kwargs, out)
+        if target is None and isinstance(out, torch.Tensor) and any(out is tensor for tensor in tensors):
+            out = alias(out)
+        if raw == "_is_all_true" and self.fake is not None:
+            self.values.assume(out, True)  # torch._check_tensor_all: an assertion holds
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        escaped = guessed or (raw in ESCAPES and not self.values.given(tensors))
+        if outputs or target is not None or escaped:
+            self.record(canonical(func, args, kwargs), func, args, kwargs, out, frame, target, guessed,
+                        None if ran_alone else tensors)  # fmt: skip
+        return out
+
+    def record(
+        self,
+        call: Call,
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        out: Any,
+        frame: FrameType | None,
+        target: torch.Tensor | None = None,
+        guessed: bool = False,
+        followed: Sequence[torch.Tensor] | None = None,
+    ) -> None:
+        """Append one op, its operands' leaves before it and its further results after it."""
+        inputs = tuple(self.find(tensor) for _, tensor in call.operands)
+        node_args = tuple(self._node_argument(arg) for arg in args)
+        node_kwargs = {str(key): self._node_argument(value) for key, value in kwargs.items()}
+        site, scope, number, module_type = self._surroundings.place(frame)
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        if followed is not None:
+            self.values.follow(func, raw_name(func), args, kwargs, followed, outputs, target)
+        single = isinstance(out, torch.Tensor) or target is not None or not outputs
+        result = target if target is not None else outputs[0] if outputs else None
+        draft = Draft(call.name, inputs, call.attrs, site, scope, number, module_type, target is not None, guessed)
+        index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
+        operands = tuple(tensor for _, tensor in call.operands)
+        if target is not None:
+            self.bindings.written(target, index)
+        if single:
+            for output in outputs:
+                self.bindings.bind(output, index)
+            self._tell(index, operands, result)
+            return
+        self._tell(index, operands, result)
+        for item, output in enumerate(outputs):
+            part = Draft("getitem", (index,), {"item": item}, site, scope, number, module_type)
+            node = self.graph.call_function(operator.getitem, (self.nodes[index], item))
+            at = self._append(part, output, node)
+            self.bindings.bind(output, at)
+            self._tell(at, operands, output)
+
+    def _tell(self, index: int, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | None) -> None:
+        if self._listener is not None and output is not None:
+            draft = self.drafts[index]
+            with torch._C.DisableTorchFunction():
+                self._listener(index, draft.name, draft.site.module, inputs, output)
+
+    def _node_argument(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self.nodes[self.find(value)]
+        if isinstance(value, (list, tuple)):
+            items = [self._node_argument(item) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, dict):
+            return {str(key): self._node_argument(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*(self._node_argument(part) for part in (value.start, value.stop, value.step)))
+        plain = (int, float, bool, str, complex, torch.dtype, torch.device, torch.memory_format, torch.layout)
+        if value is None or value is ... or isinstance(value, plain):
+            return value
+        return type(value).__name__
+
+    # ---- data-dependent calls
+
+    def _can_guess(self, raw: str, error: Exception, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether the call failed only because fake tensors have no values."""
+        dynamic = type(error).__name__ in DYNAMIC or raw in NEEDS_VALUES or "not allocated" in str(error)
+        return dynamic and sum(tensor.numel() for tensor in tensors) <= STANDIN_LIMIT
+
+    def _is_guess(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Indices, masks and lengths decide the result; the floats that they select from do not."""
+        deciding = [tensor for tensor in tensors if not tensor.is_floating_point()] or tensors
+        return not self.values.given(deciding)
+
+    def _weakest(self, tensors: Sequence[torch.Tensor]) -> Level | None:
+        levels = [self.values.level(tensor) for tensor in tensors]
+        known = [level for level in levels if level is not None]
+        return min(known, default=Level.GIVEN) if len(known) == len(levels) else None

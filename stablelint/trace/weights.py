@@ -1,0 +1,87 @@
+"""Statistics of the initial values of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from stablelint.graph.op import Parameter
+from stablelint.site import Site
+from stablelint.trace.origins import Origins
+
+_SAMPLE = 1 << 22  # elements above which every n-th one is read
+_ROWS, _COLUMNS = 256, 4096
+
+
+def describe(named: Mapping[str, tuple[torch.Tensor, bool]], origins: Origins | None) -> dict[str, Parameter]:
+    """The statistics of all parameters and buffers."""
+    return {name: _describe(name, tensor, buffer, origins) for name, (tensor, buffer) in named.items()}
+
+
+def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | None) -> Parameter:
+    mean = std = rms = math.nan
+    similarity = None
+    if not is_lazy(tensor):
+        with torch.no_grad():
+            mean, std, rms = _moments(tensor.detach())
+            similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(tensor.detach())
+    origin = origins.parameter(tensor) if origins is not None else None
+    init, init_site = origin if origin is not None else (None, None)
+    if init_site is not None:
+        init_site = Site(name.rpartition(".")[0], init_site.file, init_site.line, init_site.column)
+    return Parameter(
+        name=name,
+        shape=_shape(tensor),
+        mean=mean,
+        std=std,
+        rms=rms,
+        trainable=not buffer and tensor.requires_grad,
+        buffer=buffer,
+        row_similarity=similarity,
+        init=init,
+        init_site=init_site if init_site is not None and init_site.file is not None else None,
+    )
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
+    try:
+        return tuple(tensor.shape)
+    except RuntimeError:  # not materialised
+        return ()
+
+
+def _moments(tensor: torch.Tensor) -> tuple[float, float, float]:
+    """Mean, population standard deviation and rms; NaN when there is no finite answer."""
+    if tensor.is_meta or tensor.numel() == 0 or tensor.layout is not torch.strided:
+        return math.nan, math.nan, math.nan
+    values = tensor.abs() if tensor.is_complex() else tensor
+    values = values.reshape(-1)
+    if values.numel() > _SAMPLE:
+        values = values[:: -(-values.numel() // _SAMPLE)]
+    # var_mean accumulates in double on the CPU; a small or huge range of a half type needs a wider result.
+    values = values.double() if values.numel() <= 1 << 16 else values.float()
+    var, mean = (float(value) for value in torch.var_mean(values, correction=0))
+    if not (math.isfinite(var) and math.isfinite(mean)):
+        return math.nan, math.nan, math.nan
+    return mean, math.sqrt(var), math.sqrt(var + mean * mean)
+
+
+def _row_similarity(tensor: torch.Tensor) -> float | None:
+    """Mean cosine between different rows of the matrix of shape (out, -1)."""
+    if tensor.is_meta or tensor.dim() < 2 or tensor.shape[0] < 2 or tensor.numel() == 0:
+        return None
+    rows = tensor[:: -(-tensor.shape[0] // _ROWS)]
+    rows = rows.reshape(rows.shape[0], -1)
+    rows = rows[:, :: -(-rows.shape[1] // _COLUMNS)].double()
+    norms = rows.norm(dim=1, keepdim=True)
+    if not bool(torch.isfinite(norms).all()):
+        return None
+    if not bool(norms.any()):
+        return 1.0  # all zero: all units compute the same
+    units = rows / norms.clamp_min(torch.finfo(torch.float64).tiny)
+    count = rows.shape[0]
+    own = float((units * units).sum())
+    return (float(units.sum(0).square().sum()) - own) / (count * (count - 1))

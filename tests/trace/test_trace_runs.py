@@ -1,0 +1,361 @@
+"""Runs: fake and real traces agree, unusual forwards are recorded, the model stays as it was."""
+
+from __future__ import annotations
+
+import random
+import threading
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
+
+from stablelint.errors import TraceTargetError
+from stablelint.inputs import Inputs
+from stablelint.trace import trace
+
+
+class Functional(nn.Module):
+    def __init__(self, function, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.function = function
+
+    def forward(self, *args, **kwargs):
+        return self.function(self, *args, **kwargs)
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k):
+        ctx.save_for_backward(x)
+        return torch.exp(x * k).log1p()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g, None
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Dropout(), nn.Linear(144, 2)
+    )
+
+
+X = torch.randn(4, 4)
+MODELS = {
+    "cnn": lambda: (cnn(), Inputs(torch.randn(2, 3, 8, 8))),
+    "encoder": lambda: (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), Inputs(torch.randn(2, 5, 8))),
+    "gru": lambda: (nn.GRU(4, 3, bidirectional=True), Inputs(torch.randn(2, 5, 4))),
+    "autograd function": lambda: (Functional(lambda net, x: Square.apply(net.a(x), 2.0), a=nn.Linear(4, 4)), Inputs(X)),
+    "vmap": lambda: (Functional(lambda net, x: torch.func.vmap(net.a)(x), a=nn.Linear(4, 4)), Inputs(X)),
+    "scripted": lambda: (Functional(lambda net, x: net.b(net.a(x)), a=scripted(), b=nn.Linear(4, 2)), Inputs(X)),
+    "weight norm": lambda: (parametrizations.weight_norm(nn.Linear(4, 4)), Inputs(X)),
+    "spectral norm": lambda: (parametrizations.spectral_norm(nn.Linear(4, 4)), Inputs(X)),
+    "orthogonal": lambda: (parametrizations.orthogonal(nn.Linear(4, 4)), Inputs(X)),
+    "checkpoint": lambda: (
+        Functional(lambda net, x: checkpoint(net.a, x, use_reentrant=False), a=nn.Linear(4, 4)),
+        Inputs(X),
+    ),
+    "loop": lambda: (
+        Functional(lambda net, x: torch.stack([net.c(row[None]) for row in x]), c=nn.GRUCell(4, 3)),
+        Inputs(X),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fake_and_real_runs_agree(name):
+    torch.manual_seed(0)
+    model, inputs = MODELS[name]()
+    fake, real = trace(model, inputs), trace(model, inputs, fake=False)
+    assert [(op.name, op.shape, op.inputs) for op in fake.graph] == [
+        (op.name, op.shape, op.inputs) for op in real.graph
+    ]
+    assert not fake.remarks
+    assert len(fake.fx.nodes) == len(fake.graph) + 1
+    assert all(op.index == index for index, op in enumerate(fake.graph))
+    assert any(op.live and op.parameter is not None for op in fake.graph)
+
+
+def test_autograd_function_is_one_op():
+    model, inputs = MODELS["autograd function"]()
+    names = [op.name for op in trace(model, inputs).graph]
+    assert names == ["input", "parameter", "parameter", "linear", "Square"]
+
+
+def test_scripted_module_and_function_are_one_op():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        swish = torch.jit.script(lambda_free_swish)
+    model = Functional(lambda net, x: swish(net.a(x)), a=scripted())
+    graph = trace(model, Inputs(X)).graph
+    assert [op.name for op in graph] == ["input", "parameter", "parameter", "Sequential", "lambda_free_swish"]
+    assert all(op.live for op in graph)
+
+
+def lambda_free_swish(x):
+    return x * torch.sigmoid(x)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoint_is_transparent(reentrant):
+    block = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+    model = Functional(lambda net, x: checkpoint(net.a, net.b(x), use_reentrant=reentrant), a=block, b=nn.Linear(4, 4))
+    graph = trace(model, Inputs(X), fake=False).graph
+    assert [op.name for op in graph if op.name != "parameter"] == ["input", "linear", "linear", "gelu"]
+    assert all(op.live for op in graph)
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple
+
+
+def test_nested_inputs_and_outputs():
+    """Dicts, keywords and dataclasses: every tensor gets a name and every output is found."""
+
+    def forward(net, batch, *, scale):
+        y = batch["x"] * scale
+        return {"a": Output(y, (batch["x"],)), "b": [y.relu()]}
+
+    found = trace(Functional(forward), Inputs({"x": X}, scale=torch.tensor(2.0)))
+    assert [op.attrs["name"] for op in found.graph if op.name == "input"] == ["0['x']", "scale"]
+    assert [found.graph.ops[index].name for index in found.graph.outputs] == ["mul", "input", "relu"]
+
+
+def test_tied_weights_share_the_first_name():
+    embedding, head = nn.Embedding(10, 4), nn.Linear(4, 10, bias=False)
+    head.weight = embedding.weight
+    model = Functional(lambda net, x: net.head(net.e(x)), e=embedding, head=head)
+    graph = trace(model, Inputs(torch.tensor([[1, 2]]))).graph
+    (leaf,) = (op for op in graph if op.name == "parameter")
+    assert leaf.parameter.name == "e.weight"
+    assert [op.name for op in graph.users(leaf)] == ["embedding", "linear"]
+    assert head.weight is embedding.weight
+
+
+def test_modules_in_a_python_list_are_seen():
+    """Their weights are constants that want a gradient, for nobody registered them."""
+    layers = [nn.Linear(4, 4)]
+    graph = trace(Functional(lambda net, x: layers[0](x)), Inputs(X)).graph
+    constants = [op for op in graph if op.name == "constant"]
+    assert [op.attrs for op in constants] == [{"requires_grad": True}] * 2
+    assert graph.ops[-1].scope == ("", "<Linear>")
+
+
+def test_module_converted_in_forward():
+    """``module.to(dtype)`` inside forward works on fake weights and changes nothing outside."""
+
+    def forward(net, x):
+        return net.a.to(torch.float64)(x.double())
+
+    model = Functional(forward, a=nn.Linear(4, 4))
+    found = trace(model, Inputs(X))
+    assert found.remarks == ()
+    assert found.graph.ops[-1].dtype == "float64"
+    assert found.graph.ops[-1].live
+    assert model.a.weight.dtype is torch.float32
+
+
+def test_value_in_a_string_is_a_guess():
+    """A dictionary keyed by a tensor's text: the text is that of a value, not of a fake tensor."""
+
+    def forward(net, x):
+        return getattr(net, f"expert_{x.argmax() * 0}")(x)
+
+    found = trace(Functional(forward, expert_0=nn.Linear(64, 2)), Inputs(torch.randn(80, 64)))
+    assert len(found.remarks) == 1
+    assert found.graph.ops[-1].name == "linear"
+
+
+def test_unused_parameters_are_listed():
+    model = Functional(lambda net, x: net.a(x), a=nn.Linear(4, 4), unused=nn.Linear(2, 2))
+    names = [parameter.name for parameter in trace(model, Inputs(X)).graph.parameters]
+    assert names == ["a.weight", "a.bias", "unused.weight", "unused.bias"]
+
+
+def test_statistics_are_those_of_the_real_weights():
+    layer = nn.Linear(64, 32)
+    nn.init.normal_(layer.weight, 0.5, 2.0)
+    nn.init.zeros_(layer.bias)
+    weight, bias = trace(layer, Inputs(torch.randn(2, 64))).graph.parameters
+    real = layer.weight.detach().double()
+    assert weight.mean == pytest.approx(real.mean().item())
+    assert weight.std == pytest.approx(real.std(correction=0).item())
+    assert weight.rms == pytest.approx(real.square().mean().sqrt().item())
+    units = F.normalize(real, dim=1)
+    assert weight.row_similarity == pytest.approx(((units @ units.T).sum().item() - 32) / (32 * 31))
+    assert (bias.mean, bias.std, bias.row_similarity) == (0.0, 0.0, None)
+    nn.init.constant_(layer.weight, 0.1)
+    assert trace(layer, Inputs(torch.randn(2, 64))).graph.parameters[0].row_similarity == pytest.approx(1.0)
+
+
+def test_lazy_modules_are_materialised():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch: lazy modules are under development
+        graph = trace(model, Inputs(torch.randn(2, 3, 8, 8))).graph
+    assert graph.ops[-1].shape == (2, 3)
+    assert model.training
+    assert int(model[1].num_batches_tracked) == 0
+
+
+def test_repeated_calls_of_a_module_are_numbered():
+    block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    graph = trace(Functional(lambda net, x: net.block(net.block(x)), block=block), Inputs(X)).graph
+    assert [(op.scope, op.call) for op in graph if op.name == "tanh"] == [
+        (("", "block", "block.1"), 0),
+        (("", "block", "block.1"), 1),
+    ]
+
+
+# ---- the listener
+
+
+def test_listener_hears_every_op_with_autograd():
+    heard = []
+    model, inputs = MODELS["gru"]()
+
+    def listen(index, name, module, tensors, output):
+        heard.append((index, name, module, tuple(output.shape), output.requires_grad))
+
+    graph = trace(model, inputs, fake=False, listener=listen).graph
+    ops = [op for op in graph if op.name not in ("input", "parameter", "constant")]
+    assert [entry[:4] for entry in heard] == [(op.index, op.name, op.site.module, op.shape) for op in ops]
+    assert [entry[4] for entry in heard if entry[1] == "getitem"] == [True, True]
+
+
+# ---- nothing is left behind
+
+
+class Stateful(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        self.register_buffer("steps", torch.zeros(()))
+        self.cache = []
+        self.last = None
+
+    def forward(self, x):
+        self.steps += 1
+        self.last = self.layer(x)
+        self.cache.append(self.last)
+        self.fresh = True
+        return self.last
+
+
+def test_fake_run_leaves_the_model_as_it_was():
+    model = Stateful()
+    before = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
+    attributes = set(vars(model))
+    trace(model, Inputs(X))
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        assert id(tensor) == before[name][0]
+        assert torch.equal(tensor, before[name][1])
+        assert type(tensor) in (torch.Tensor, nn.Parameter)
+    assert set(vars(model)) == attributes
+    assert model.cache == []
+    assert model.last is None
+
+
+def watched():
+    nn_hooks = nn.modules.module
+    state = [nn.Module.__init__, nn.Module.__setstate__, nn.Module._apply, torch.autograd.Function.__dict__["apply"]]
+    state += [torch._C.ScriptFunction.__call__, F.multi_head_attention_forward, F.has_torch_function]
+    state += [len(nn_hooks._global_forward_hooks), len(nn_hooks._global_forward_pre_hooks)]
+    return [*state, len(torch.overrides._get_current_function_mode_stack())]
+
+
+def test_no_patch_outlives_a_run():
+    before = watched()
+    trace(Stateful(), Inputs(X))
+    assert watched() == before
+    with pytest.raises(TraceTargetError):
+        trace(Stateful(), Inputs(torch.randn(3, 7)))
+    assert watched() == before
+
+
+def test_random_generators_are_left_alone():
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    trace(Functional(lambda net, x: F.dropout(x) * random.random() * np.random.rand()), Inputs(X))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+def test_interrupt_leaves_nothing_behind():
+    before = watched()
+    model = Stateful()
+    model.layer.register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trace(model, Inputs(X))
+    assert watched() == before
+    assert type(model.layer[0].weight.data) is torch.Tensor
+
+
+# ---- what goes wrong
+
+
+def test_error_names_the_line_and_the_exception():
+    def forward(net, x):
+        return x @ torch.randn(7, 7)  # fails here
+
+    with pytest.raises(TraceTargetError) as caught:
+        trace(Functional(forward), Inputs(X))
+    line = forward.__code__.co_firstlineno + 1
+    assert f"test_trace_runs.py:{line}: RuntimeError: mat1 and mat2" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_failure_of_fakeness_falls_back_to_real_tensors():
+    """Code that refuses fake tensors is run on real ones; the buffers are put back."""
+
+    def forward(net, x):
+        net.bn(x)
+        if type(x) is not torch.Tensor:
+            raise TypeError("no fakes")
+        return x.relu()
+
+    model = Functional(forward, bn=nn.BatchNorm1d(4))
+    found = trace(model, Inputs(X))
+    assert "no fakes" in found.remarks[0]
+    assert found.graph.ops[-1].name == "relu"
+    assert int(model.bn.num_batches_tracked) == 0
+    assert torch.equal(model.bn.running_mean, torch.zeros(4))
+
+
+def test_tracing_inside_a_trace_is_refused():
+    def forward(net, x):
+        trace(nn.Linear(4, 4), Inputs(torch.ones(2, 4)))
+        return x
+
+    with pytest.raises(TraceTargetError, match="calls stablelint"):
+        trace(Functional(forward), Inputs(X))
+
+
+def test_threads_take_turns():
+    graphs = []
+    threads = [
+        threading.Thread(target=lambda: graphs.append(trace(cnn(), Inputs(torch.randn(2, 3, 8, 8))).graph))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({tuple((op.name, op.inputs) for op in graph) for graph in graphs}) == 1
+    assert len(graphs) == 3
