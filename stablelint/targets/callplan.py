@@ -1,0 +1,134 @@
+"""How to call a class or factory of the user's file without asking: no arguments, a default config, or a call site."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+Call = Callable[[], Any]
+
+
+def plan(function: Callable[..., Any], module: ModuleType, tree: ast.Module | None) -> Call | None:
+    """A call that needs no argument from outside, or None.
+
+    In this order: all parameters have defaults; every required one is annotated with a class of settings that itself
+    can be made without arguments; the file calls ``function`` somewhere with literals or with names of the module.
+    """
+    required = required_parameters(function)
+    if required is None:
+        return None
+    if not required:
+        return function
+    settings = _settings(function, required)
+    if settings is not None:
+        return lambda: function(**{name: kind() for name, kind in settings.items()})
+    site = next(_call_sites(function, module, tree), None) if tree is not None else None
+    if site is None:
+        return None
+    args, kwargs = site
+    return lambda: function(*_made(args), **_made(kwargs))
+
+
+def required_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Parameters without a default, ``self`` left out; None when the signature cannot be read."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in variadic
+    ]
+
+
+def resolved_hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """The annotations of a function or of a class's constructor, resolved as far as that is possible."""
+    target = function.__init__ if inspect.isclass(function) else function
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # a forward reference to what does not exist here
+        return dict(getattr(target, "__annotations__", {}))
+
+
+def _settings(function: Callable[..., Any], required: list[inspect.Parameter]) -> dict[str, type] | None:
+    hints = resolved_hints(function)
+    kinds = {parameter.name: hints.get(parameter.name) for parameter in required}
+    if all(inspect.isclass(kind) and _is_settings(kind) for kind in kinds.values()):
+        return {name: kind for name, kind in kinds.items() if kind is not None}
+    return None
+
+
+def _is_settings(kind: type) -> bool:
+    """Whether a class holds settings and can be made without arguments: a dataclass, or a class named like one."""
+    named_so = kind.__name__.lower().endswith(("config", "cfg", "args", "params", "hparams", "options", "settings"))
+    return (dataclasses.is_dataclass(kind) or named_so) and required_parameters(kind) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class _Make:
+    """An argument that is itself a call of a settings class: made anew at every construction."""
+
+    kind: type
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, _Make):
+        return value.kind(*_made(value.args), **_made(value.kwargs))
+    if isinstance(value, tuple):
+        return tuple(_made(each) for each in value)
+    if isinstance(value, dict):
+        return {key: _made(each) for key, each in value.items()}
+    return value
+
+
+def _call_sites(
+    function: Callable[..., Any], module: ModuleType, tree: ast.Module
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of calls of ``function`` in the file, in its order, where all of them can be known."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        if _last_name(node.func) != function.__name__:
+            continue
+        try:
+            args, kwargs = _arguments(node, module)
+            inspect.signature(function).bind(*args, **kwargs)
+        except (ValueError, TypeError):
+            continue
+        yield args, kwargs
+
+
+def _arguments(node: ast.Call, module: ModuleType) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if any(isinstance(arg, ast.Starred) for arg in node.args) or any(keyword.arg is None for keyword in node.keywords):
+        raise ValueError("an unpacked argument")
+    args = tuple(_value(arg, module) for arg in node.args)
+    return args, {str(keyword.arg): _value(keyword.value, module) for keyword in node.keywords}
+
+
+def _value(node: ast.expr, module: ModuleType) -> Any:
+    """A literal, a name of the module, or a settings class called with such; raises ValueError for anything else."""
+    if isinstance(node, ast.Name) and hasattr(module, node.id):
+        return getattr(module, node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        kind = getattr(module, node.func.id, None)
+        if inspect.isclass(kind) and (dataclasses.is_dataclass(kind) or _is_settings(kind)):
+            return _Make(kind, *_arguments(node, module))
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        owner = getattr(module, node.value.id, None)
+        if isinstance(owner, ModuleType) and hasattr(owner, node.attr):  # nn.ReLU
+            return getattr(owner, node.attr)
+    return ast.literal_eval(node)
+
+
+def _last_name(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None

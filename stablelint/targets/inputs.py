@@ -1,0 +1,193 @@
+"""The inputs of a target: the user's ``example_inputs``, or inferred by trying proposals on fake tensors."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from stablelint.errors import InputTargetError
+from stablelint.inputs import Inputs
+from stablelint.targets.attempt import Attempts, Outcome
+from stablelint.targets.guess import Proposal
+from stablelint.targets.loading import describe, short
+from stablelint.targets.proposals import detection_inputs, proposals
+from stablelint.targets.repair import repairs, shorter
+
+_MOST_TRIES = 60
+_MOST_TRIES_FOR_ONE = 15
+_MOST_SECONDS = 10.0
+_DEEPEST_REPAIR = 6
+# A real pass through a larger model than this only to check the range of its ids is too dear.
+_LARGEST_REAL = 300_000_000
+
+#: Makes inputs from a seed; ``model`` is the instance that they are for.
+Maker = Callable[[int, nn.Module], Inputs]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs that the user gave, and where."""
+
+    make: Maker
+    where: str
+
+
+def example(model: nn.Module, value: Any, module: ModuleType | None, where: str) -> Example | None:
+    """The user's inputs for a model: on the model, on the factory, in the file, or Lightning's attribute."""
+    if getattr(model, "example_inputs", None) is not None:
+        return Example(lambda _, each: _evaluated(each.example_inputs), "example_inputs of the model")
+    for owner, place in ((value, "the factory"), (module, where)):
+        given = getattr(owner, "example_inputs", None)
+        if given is not None:
+            return Example(partial(_ignoring_model, given), f"example_inputs of {place}")
+    if getattr(model, "example_input_array", None) is not None:
+        return Example(lambda _, each: _evaluated(each.example_input_array), "example_input_array of the model")
+    return None
+
+
+def check_example(attempts: Attempts, inputs: Inputs, given: Example, target: str) -> None:
+    """Raise InputTargetError when the model's forward rejects the user's inputs."""
+    outcome = attempts.checked(inputs)
+    if outcome.error is not None:
+        raise InputTargetError(describe(outcome.error, f"when it is called with {given.where}", target))
+
+
+def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = True) -> tuple[Maker, str]:
+    """A maker of inputs that the model accepts, and a remark that says what they are.
+
+    ``in_file`` says that the user has a file to which ``example_inputs()`` can be added: the remark then shows it.
+    At most 60 passes on fake tensors and 10 seconds; raises InputTargetError when none passes.
+    """
+    detected = detection_inputs(model, 0)
+    if detected is not None:
+        return lambda seed, each: Inputs(*(detection_inputs(each, seed) or ())), "inputs inferred: images with boxes"
+    device, dtype = _place(model)
+    found = _Search(model, attempts, device, dtype).run()
+    if isinstance(found, Proposal):
+        remark = f"inputs inferred: {found}"
+        if in_file:
+            remark += f"; to choose them add `{found.code()}` to the file"
+        return lambda seed, _: found.inputs(seed, device, dtype), remark
+    signature = ", ".join(_parameter_names(model))
+    reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
+    raise InputTargetError(
+        f"no inputs were found that {target} accepts in forward({signature}){reason}; "
+        "add `def example_inputs(): return (torch.randn(...),)` to the file"
+    )
+
+
+class _Search:
+    """Depth first: a failed proposal's repairs come before the next proposal, but only so many of them."""
+
+    def __init__(self, model: nn.Module, attempts: Attempts, device: torch.device, dtype: torch.dtype) -> None:
+        self.model = model
+        self.attempts = attempts
+        self.device = device
+        self.dtype = dtype
+        self.tries = 0
+        self.seen: set[Proposal] = set()
+        self.deadline = time.monotonic() + _MOST_SECONDS
+        self.first_failure: Outcome | None = None
+        self.weak: Proposal | None = None
+        self.undecided: list[Proposal] = []
+
+    def run(self) -> Proposal | Outcome | None:
+        """The proposal that passed, or else the first failure."""
+        stack = [(each, 0, root) for root, each in reversed(list(enumerate(proposals(self.model))))]
+        postponed: list[tuple[Proposal, int, int]] = []
+        spent: Counter[int] = Counter()
+        while (stack or postponed) and self.tries < _MOST_TRIES and time.monotonic() < self.deadline:
+            proposal, depth, root = stack.pop() if stack else postponed.pop(0)
+            if proposal in self.seen:
+                continue
+            if spent[root] >= _MOST_TRIES_FOR_ONE and stack:
+                postponed.append((proposal, depth, root))
+                continue
+            spent[root] += 1
+            self.seen.add(proposal)
+            outcome = self._pass(proposal, real=False)
+            if outcome.error is None:
+                settled = self._settled(proposal, outcome)
+                if settled is not None:
+                    return settled
+                continue
+            if outcome.undecided:
+                self.undecided.append(proposal)
+                outcome = self._pass(proposal, real=True)
+                if outcome.error is None:
+                    return proposal
+            if self.first_failure is None:
+                self.first_failure = outcome
+            if depth < _DEEPEST_REPAIR:
+                better = repairs(proposal, outcome, self.model)
+                stack += [(each, depth + 1, root) for each in reversed(better)]
+        return self.weak or self.first_failure
+
+    def _pass(self, proposal: Proposal, *, real: bool) -> Outcome:
+        self.tries += 1
+        inputs = proposal.inputs(0, self.device, self.dtype)
+        return self.attempts.real(inputs) if real else self.attempts.fake(inputs)
+
+    def _settled(self, proposal: Proposal, outcome: Outcome) -> Proposal | None:
+        """A passing proposal with its ids in range; None when it is to be taken only if nothing better comes."""
+        proposal = _in_range(shorter(proposal, outcome) or proposal, outcome)
+        integers = [name for name, guess in proposal.items() if guess.kind == "ids"]
+        if integers and sum(each.numel() for each in self.model.parameters()) <= _LARGEST_REAL:
+            # Fake tensors have no values: only a real pass shows an id that is out of range.
+            real = self._pass(proposal, real=True)
+            if real.error is not None:
+                self.first_failure = self.first_failure or real
+                return None
+        if _keeps_batch(proposal, outcome):
+            return proposal
+        self.weak = self.weak or proposal
+        return None
+
+
+def _in_range(proposal: Proposal, outcome: Outcome) -> Proposal:
+    changes = {}
+    for index, (name, guess) in enumerate(proposal.items()):
+        high = outcome.vocabulary.get(index)
+        if guess.kind == "ids" and high is not None and high != guess.high:
+            changes[name] = type(guess)("ids", guess.shape, high)
+    return proposal.changed(changes)
+
+
+def _keeps_batch(proposal: Proposal, outcome: Outcome) -> bool:
+    """Whether samples stay apart: ``view(-1, 400)`` on an image of the wrong size passes with another batch."""
+    if not proposal.items():
+        return True
+    shape = proposal[proposal.main].shape
+    batch = set(shape[:2]) if len(shape) == 3 else set(shape[:1])
+    return any(not each or batch & set(each[:2]) for each in outcome.output_shapes)
+
+
+def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    for parameter in model.parameters():
+        if parameter.dtype.is_floating_point:
+            return parameter.device, parameter.dtype
+    return torch.device("cpu"), torch.get_default_dtype()
+
+
+def _parameter_names(model: nn.Module) -> list[str]:
+    try:
+        return list(inspect.signature(model.forward).parameters)
+    except (TypeError, ValueError):
+        return ["..."]
+
+
+def _ignoring_model(value: Any, seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)
+    return _evaluated(value)
+
+
+def _evaluated(value: Any) -> Inputs:
+    return Inputs.of(value() if callable(value) and not isinstance(value, torch.Tensor) else value)

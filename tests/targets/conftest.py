@@ -1,0 +1,40 @@
+"""Files of a user in a folder of their own, and a process that is left as it was found."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stablelint.targets import loading
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of the test; what importing user files changes in this process is undone."""
+    path, argv, modules = list(sys.path), list(sys.argv), set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "_home", None)
+    monkeypatch.setattr(loading, "_folders", ())
+    yield tmp_path
+    sys.path[:], sys.argv[:] = path, argv
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def write(user_folder: Path) -> Callable[..., str]:
+    """``write(name, source)`` makes a file of the user (torch and nn are imported for it) and returns its name."""
+
+    def write(name: str, source: str, *, imports: bool = True) -> str:
+        path = user_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = "import torch\nfrom torch import nn\n" if imports else ""
+        path.write_text(head + textwrap.dedent(source))
+        return name
+
+    return write
