@@ -1,0 +1,275 @@
+"""The command line. Commands import what they need when they run, so that help and pages never load torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stablelint import __version__
+from stablelint.errors import StablelintError, TargetError, UsageError
+from stablelint.report import FORMATS, View
+
+_CLEAN, _FOUND, _FAILED = 0, 1, 2
+
+
+class Failure(click.ClickException):
+    """One sentence on stderr, and the exit code of a run that could not do its job."""
+
+    exit_code = _FAILED
+
+    def show(self, file: Any = None) -> None:
+        """Write the sentence."""
+        click.echo(f"stablelint: error: {self.format_message()}", file=file, err=file is None)
+
+
+class Interrupted(Failure):
+    """The user stopped the run; the exit code is the shell's for an interrupt."""
+
+    exit_code = 130
+
+
+class Application(click.Group):
+    """The group of commands, and the one place where errors become sentences and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except StablelintError as error:
+            raise Failure(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
+        except BrokenPipeError:  # `stablelint rules | head`: nobody reads on, and Python flushes once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_FAILED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("traceback"):
+                traceback.print_exc()
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            hint = "please report it with the output of stablelint --traceback"
+            raise Failure(f"this is a bug in stablelint ({what}); {hint}") from error
+
+
+@click.group(
+    cls=Application,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="""\b
+Examples:
+  stablelint check model.py
+  stablelint check torchvision:resnet18 --probe
+  stablelint explain unscaled-attention
+""",
+)
+@click.version_option(__version__, prog_name="stablelint", message="%(prog)s %(version)s")
+@click.option("--traceback", is_flag=True, hidden=True, envvar="STABLELINT_TRACEBACK")
+def main(**_: Any) -> None:
+    """Find out before training that a PyTorch model cannot train."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 gets \\xb7, not an exception
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
+_run_options = _both(
+    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
+    click.option("--timeout", type=float, metavar="S", help="Seconds that one target may take."),
+    click.option("--memory", type=float, metavar="GIB", help="Memory that one target may take."),
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Read [tool.stablelint] from this file.",
+    ),
+    click.option("--no-config", is_flag=True, help="Read no pyproject.toml."),
+)
+
+
+@main.command(
+    epilog="""\b
+Targets:
+  model.py                   every model that the file defines
+  model.py:build             one class or factory of the file
+  package.module:factory     the same, imported
+  torchvision:resnet18       an architecture by name, also timm:NAME
+\b
+Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
+command could not be checked.
+"""
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--probe/--no-probe", default=None, help="Also measure: a few backward passes.")
+@click.option("--select", multiple=True, metavar="RULE", help="Only these rules (code, SL4 or name).")
+@click.option("--extend-select", multiple=True, metavar="RULE", help="These rules as well.")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", help="Default: text.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
+@click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Lowest level of exit code 1 (error).")
+@click.option("-v", "--verbose", is_flag=True, help="Show notes, too.")
+@_run_options
+@_colour_option
+def check(
+    targets: tuple[str, ...],
+    format_: str,
+    output: Path | None,
+    verbose: bool,
+    config_file: Path | None,
+    no_config: bool,
+    colour: bool | None,
+    **options: Any,
+) -> None:
+    """Check models; without TARGET those of the configuration."""
+    from stablelint import api
+
+    config = _config(config_file, no_config, options)
+    specs = targets or config.targets
+    if not specs:
+        raise UsageError(
+            "nothing to check: name a target such as model.py, or set targets in [tool.stablelint] of pyproject.toml"
+        )
+    with _progress() as on_progress:
+        report = api.check(specs, config, on_progress=on_progress)
+    if output is None:
+        colours = _colours(colour)
+        text = FORMATS[format_](report, View(width=_width(), colour=colours, verbose=verbose))
+        _say(text, colours)
+    else:
+        _write(output, FORMATS[format_](report, View(colour=bool(colour), verbose=verbose)))
+    failing = any(finding.level >= config.fail_on for target in report.targets for finding in target.findings)
+    raise click.exceptions.Exit(_FAILED if report.failed else _FOUND if failing else _CLEAN)
+
+
+@main.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@_run_options
+@_colour_option
+def probe(
+    targets: tuple[str, ...], config_file: Path | None, no_config: bool, colour: bool | None, **options: Any
+) -> None:
+    """Measure a model and show the signal block by block."""
+    from stablelint import api
+    from stablelint.report.signals import render_signals
+
+    config = _config(config_file, no_config, {**options, "probe": True})
+    colours = _colours(colour)
+    code = _CLEAN
+    for spec in targets:
+        try:
+            measured = api.probe(spec, config)
+        except TargetError as error:
+            click.echo(f"stablelint: error: {spec}: {error}", err=True)
+            code = _FAILED
+            continue
+        for name, signals in measured:
+            _say(render_signals(name, signals, _width(), colours) + "\n", colours)
+    raise click.exceptions.Exit(code)
+
+
+@main.command()
+@click.argument("rule", metavar="RULE")
+@_colour_option
+def explain(rule: str, colour: bool | None) -> None:
+    """Show the page of a rule, named by code or name."""
+    from stablelint import rulebook
+    from stablelint.report.catalogue import render_page
+
+    colours = _colours(colour)
+    _say(render_page(rulebook.page(rulebook.find(rule)), colours), colours)
+
+
+@main.command()
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@_colour_option
+def rules(format_: str, colour: bool | None) -> None:
+    """List all rules."""
+    from stablelint import rulebook
+    from stablelint.report.catalogue import render_catalogue, render_catalogue_json
+
+    colours = _colours(colour)
+    entries = rulebook.catalogue()
+    text = render_catalogue_json(entries) if format_ == "json" else render_catalogue(entries, _width(), colours)
+    _say(text, colours)
+
+
+def _config(file: Path | None, none: bool, options: dict[str, Any]) -> Any:
+    from stablelint.config import FAIL_ON, Config, load
+
+    if file is not None and none:
+        raise UsageError("--config and --no-config exclude each other")
+    options = {name: value if value != () else None for name, value in options.items()}
+    for name in ("select", "extend_select", "ignore"):
+        if options.get(name):
+            options[name] = [word for given in options[name] for word in given.split(",") if word.strip()]
+    if options.get("fail_on"):
+        options["fail_on"] = FAIL_ON[options["fail_on"]]
+    return (Config() if none else load(file)).merged(**options)
+
+
+def _colours(asked: bool | None) -> bool:
+    """The option first, then NO_COLOR and FORCE_COLOR, else whether a terminal reads along."""
+    if asked is not None:
+        return asked
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
+def _width() -> int:
+    """The terminal's width, not more than people read comfortably; 80 where there is no terminal."""
+    return min(max(shutil.get_terminal_size().columns, 40), 120) if sys.stdout.isatty() else 80
+
+
+def _say(text: str, colours: bool) -> None:
+    try:
+        click.echo(text, nl=False, color=colours)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write to the output: {error.strerror or error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar on stderr with the current target, only where somebody watches; it is gone when the report comes."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(done: int, total: int, name: str) -> None:
+        line = f"[{'#' * (20 * done // max(total, 1)):-<20}] {done}/{total} {name}"
+        room = max(shutil.get_terminal_size().columns - 1, 20)
+        click.echo(f"\r\x1b[2K{line[:room]}", nl=False, err=True, color=True)
+
+    try:
+        yield show
+    finally:
+        click.echo("\r\x1b[2K", nl=False, err=True, color=True)
+
+
+if __name__ == "__main__":
+    main()

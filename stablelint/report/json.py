@@ -1,0 +1,75 @@
+"""The report for programs: strict JSON, the same bytes in every run but for ``seconds``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stablelint import __version__
+from stablelint.finding import Finding, Level, Report, TargetReport
+
+
+def render_json(report: Report, *, timings: bool = True) -> str:
+    """One JSON document; keys stand in a fixed order, ``seconds`` is null without ``timings``."""
+    document = {
+        "stablelint": __version__,
+        "targets": [_target(target, timings) for target in report.targets],
+        "summary": {
+            "targets": len(report.targets),
+            "failed": len(report.failed),
+            "errors": report.count(Level.ERROR),
+            "warnings": report.count(Level.WARNING),
+            "notes": report.count(Level.NOTE),
+        },
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _target(target: TargetReport, timings: bool) -> dict[str, Any]:
+    return {
+        "target": target.target,
+        "status": target.status,
+        "reason": target.reason,
+        "findings": [finding_data(finding) for finding in sorted(target.findings, key=lambda found: found.sort_key)],
+        "signals": None if target.signals is None else plain_data(target.signals),
+        "remarks": list(target.remarks),
+        "seconds": round(target.seconds, 3) if timings and target.seconds is not None else None,
+    }
+
+
+def finding_data(finding: Finding) -> dict[str, Any]:
+    """One finding as plain data."""
+    site = finding.site
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "level": str(finding.level),
+        "message": finding.message,
+        "file": site.file,
+        "line": site.line,
+        "column": site.column,
+        "module": site.module,
+        "modules": list(finding.modules),
+        "facts": plain_data(finding.facts),
+        "standing": str(finding.standing),
+        "evidence": finding.evidence,
+        "fix": finding.fix,
+    }
+
+
+def plain_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts that strict JSON can hold."""
+    return {str(name): _plain(value) for name, value in facts.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Six digits of a float, words for infinity and NaN, the Python value of a NumPy or torch scalar."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else str(float(value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return _plain(value.item()) if hasattr(value, "item") else str(value)

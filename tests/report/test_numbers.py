@@ -1,0 +1,36 @@
+"""Numbers read alike everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from stablelint.report.numbers import count, number
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.1e-4, "2.1e-04"),
+        (0.7, "0.70"),
+        (1.3e5, "1.3e+05"),
+        (0.0123, "0.012"),
+        (0.00999, "0.010"),
+        (1.0, "1.0"),
+        (9.96, "10"),
+        (24, "24"),
+        (343.4, "340"),
+        (999.0, "1.0e+03"),
+        (-0.5, "-0.50"),
+        (0, "0"),
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (float("nan"), "nan"),
+        (None, "?"),
+    ],
+)
+def test_two_significant_digits(value, text):
+    assert number(value) == text
+
+
+def test_count():
+    assert [count(amount, "note") for amount in (0, 1, 2)] == ["0 notes", "1 note", "2 notes"]

@@ -1,0 +1,98 @@
+"""The tables of `stablelint probe`."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import click
+import pytest
+
+from stablelint.report.signals import abbreviated, bars, render_signals
+from stablelint.signals import ParameterSignal, Signal, Signals
+from stablelint.signals.signals import NonFinite
+from stablelint.site import Site
+
+GOLDEN = Path(__file__).parent / "golden" / "signals.txt"
+
+
+def trunk(depth: int, **extra) -> tuple[Signal, ...]:
+    return tuple(
+        Signal(
+            index,
+            "relu",
+            Site(f"encoder.layers.{index}.feed_forward.activation", "/project/models/encoder.py", 10 + index),
+            block=index,
+            rms=0.5**index,
+            grad_rms=1e-8 * 8**index,
+            **extra,
+        )
+        for index in range(depth)
+    )
+
+
+ATTENTION = Signal(
+    50, "softmax", Site("encoder.layers.0.attn", "/project/encoder.py", 40), peak=0.9, uniform_peak=0.06, entropy=0.1
+)
+BROKEN = Signal(51, "relu", Site("encoder.layers.8"), block=8, rms=math.inf, finite=False)
+FULL = Signals(
+    "measured",
+    (*trunk(8, dead=0.5), ATTENTION, BROKEN),
+    tuple(
+        ParameterSignal(name, 1.0, grad)
+        for name, grad in {"a.bias": 0.0, "b.bias": None, "gate": 1e-3, "c": 0.0}.items()
+    ),
+    nonfinite=NonFinite(51, "exp", Site("net.9", "model.py", 51, 5), "forward", "infinity"),
+    seeds=3,
+    discrimination=0.31,
+    sharpness=2500.0,
+    awakened=4,
+)
+
+
+def test_golden():
+    rendered = render_signals("model.py:Net", FULL)
+    if os.environ.get("STABLELINT_UPDATE_GOLDEN"):
+        GOLDEN.write_text(rendered, encoding="utf-8")
+    assert rendered == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_it_fits(width):
+    assert max(map(len, render_signals("model.py:Net", FULL, width).splitlines())) <= width
+
+
+def test_colour_adds_nothing_but_colour():
+    assert click.unstyle(render_signals("x", FULL, colour=True)) == render_signals("x", FULL)
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("", ""),
+        ("layers.11.attn", "layers.11.attn"),
+        ("encoder.layers.11.attn", "e.layers.11.attn"),
+        ("transformer.h.11.attention", "t.h.11.attention"),
+        ("a_long_name_without_any_dot", "a_long_name_wit…"),
+    ],
+)
+def test_long_paths_keep_their_numbers_and_their_end(path, short):
+    assert abbreviated(path, 16) == short
+
+
+def test_a_model_without_a_trunk():
+    text = render_signals("x", Signals("measured", ()))
+    assert "no trunk was found" in text
+
+
+def test_parameters_without_gradient_are_named():
+    assert "no gradient: a.bias, b.bias, … (3 parameters)" in render_signals("x", FULL)
+    assert "no gradient" not in render_signals("x", Signals("measured", trunk(3)))
+
+
+def test_bars_follow_the_decades():
+    assert [len(bar) for bar in bars([1.0, 1e-5, 1e-10])] == [10, 5, 1]
+    assert bars([1.0, None, 0.0, math.inf, math.nan]) == ["##########", "", "", "", ""]
+    assert bars([1.0, 0.9]) == ["##########", "##########"], "less than a decade is drawn as level"
+    assert bars([None]) == [""]
