@@ -1,0 +1,1 @@
+"""The pytest plugin of stablelint: a fixture, a marker and signals for pytest-benchmark."""
