@@ -110,10 +110,17 @@ def find(graph: Graph, signals: Signals | None, config: Config) -> tuple[Finding
 OnProgress = Callable[[int, int, str], None]
 
 
-def check(specs: Sequence[str], config: Config | None = None, *, on_progress: OnProgress | None = None) -> Report:
+def check(
+    specs: Sequence[str],
+    config: Config | None = None,
+    *,
+    skip_without_model: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Report:
     """Check targets, each in an isolated process; what one target does to its process costs the others nothing.
 
-    ``on_progress(done, total, name)`` is called when a target starts. Raises UsageError for a spec that makes no
+    ``on_progress(done, total, name)`` is called when a target starts. With ``skip_without_model`` it is no failure
+    that a file defines no model. Raises UsageError for a spec that makes no
     sense; everything else that goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`.
     """
     from stablelint import rulebook
@@ -122,7 +129,7 @@ def check(specs: Sequence[str], config: Config | None = None, *, on_progress: On
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    requests = expand(specs)
+    requests = expand(specs, swept=skip_without_model)
     reports: list[TargetReport] = []
     with _worker(config) as worker:
         for done, request in enumerate(requests):

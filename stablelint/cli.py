@@ -123,6 +123,7 @@ command could not be checked.
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", help="Default: text.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
 @click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Lowest level of exit code 1 (error).")
+@click.option("--skip-without-model", is_flag=True, help="Pass over files that define no model.")
 @click.option("-v", "--verbose", is_flag=True, help="Show notes, too.")
 @_run_options
 @_colour_option
@@ -131,6 +132,7 @@ def check(
     format_: str,
     output: Path | None,
     verbose: bool,
+    skip_without_model: bool,
     config_file: Path | None,
     no_config: bool,
     colour: bool | None,
@@ -146,7 +148,7 @@ def check(
             "nothing to check: name a target such as model.py, or set targets in [tool.stablelint] of pyproject.toml"
         )
     with _progress() as on_progress:
-        report = api.check(specs, config, on_progress=on_progress)
+        report = api.check(specs, config, skip_without_model=skip_without_model, on_progress=on_progress)
     if output is None:
         colours = _colours(colour)
         text = FORMATS[format_](report, View(width=_width(), colour=colours, verbose=verbose))

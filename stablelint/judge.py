@@ -18,6 +18,7 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "exploding-gradient": frozenset({"non-finite"}),
     "similarity-collapse": frozenset({"vanishing-gradient", "dead-units", "non-finite", "identical-units"}),
     "dead-units": frozenset({"non-finite"}),
+    "identical-units": frozenset({"dead-units", "vanishing-gradient", "non-finite"}),
 }
 #: Symptoms of the whole path: a cause explains them by the share that arises across its own ops.
 ALONG_THE_TRUNK = frozenset({"vanishing-gradient", "exploding-gradient", "similarity-collapse"})

@@ -59,14 +59,17 @@ class Run:
 
 
 def find_layers(graph: Graph) -> Mapping[int, Layer]:
-    """All weighted ops on the signal path whose weight is a parameter or made of one, by op index."""
+    """All weighted ops on the signal path whose weight is a parameter or made of one, by op index.
+
+    Zero-initialised ones are left out: they have no scale yet and stop the gradient for one step only.
+    """
     found = {}
     for op in graph:
         if op.index not in graph.flow.signal or not graph.weighted(op) or op.name == "embedding":
             continue
         weight = _weight(graph, op)
         operands = graph.data_inputs(op)
-        if weight is None or not operands or not math.isfinite(weight.rms):
+        if weight is None or not operands or not math.isfinite(weight.rms) or weight.rms == 0:
             continue
         fan_in, fan_out = _fans(op, operands[0], weight)
         found[op.index] = Layer(op, weight, fan_in, fan_out, _activation(graph, op))
@@ -151,9 +154,10 @@ def find_unscaled_runs(graph: Graph, layers: Mapping[int, Layer]) -> tuple[Run, 
     """
     best: dict[int, tuple[int, ...]] = {}
     rescaled: set[int] = set()
-    signal = graph.flow.signal
-    for index in sorted(signal, reverse=True):
+    for index in sorted(graph.flow.signal, reverse=True):
         op = graph.ops[index]
+        if graph.muted(op):
+            continue  # no way out: what lies behind finds another one or starts anew
         ways = [best[user.index] for user in graph.users(op) if user.index in best]
         run = min(ways, key=len) if ways else ()
         if index in graph.norms:
@@ -165,7 +169,8 @@ def find_unscaled_runs(graph: Graph, layers: Mapping[int, Layer]) -> tuple[Run, 
         best[index] = run
     taken: set[int] = set()
     runs = []
-    for run in sorted(set(best.values()), key=lambda run: (-len(run), run)):
+    starts = {best[index] for index in graph.flow.trunk if index in best}
+    for run in sorted(starts, key=lambda run: (-len(run), run)):
         if run and not taken.intersection(run):
             taken.update(run)
             runs.append(Run(tuple(layers[index] for index in run), run[-1] in rescaled))

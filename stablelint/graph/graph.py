@@ -9,7 +9,7 @@ from functools import cached_property
 
 from stablelint.graph.attentions import Attention, find_attentions
 from stablelint.graph.chains import Chain, Layer, Run, find_layers, find_squashing_chains, find_unscaled_runs
-from stablelint.graph.families import CONTRACTIONS, RESHAPES, WEIGHTED
+from stablelint.graph.families import CONTRACTIONS, NORMS, RESHAPES, WEIGHTED
 from stablelint.graph.flow import Flow, find_flow
 from stablelint.graph.norms import Norm, find_norms
 from stablelint.graph.op import Op, Parameter
@@ -85,6 +85,21 @@ class Graph:
         operands = tuple(source for source in self.inputs(op) if source.floating and self.is_data(source))
         carrying = tuple(source for source in operands if source.index in self.flow.signal)
         return carrying or operands
+
+    def muted(self, op: Op) -> bool:
+        """Whether ``op`` multiplies by parameters that are all zero: a zero-initialised layer, gain or gate."""
+        if not self.weighted(op) and op.name not in {"mul", *NORMS}:
+            return False
+        if op.name in NORMS:
+            position = op.attrs.get("operands", {}).get("weight")
+            factors = [self.ops[op.inputs[position]]] if isinstance(position, int) else []
+        else:
+            factors = [source for source in self.inputs(op) if not self.is_data(source)]
+        weights = [self.behind_reshapes(factor).parameter for factor in factors]
+        trained = [weight for weight in weights if weight is not None and not weight.buffer]
+        if op.name == "linear" or op.name.startswith("conv"):
+            trained = [weight for weight in trained if len(weight.shape) > 1]
+        return bool(trained) and any(weight.rms == 0 for weight in trained)
 
     def behind_reshapes(self, op: Op) -> Op:
         """The op whose values ``op`` only moves or copies."""

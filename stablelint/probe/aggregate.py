@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stablelint.graph import Graph
+from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
 from stablelint.probe.kernel import Kernel
 from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
@@ -35,7 +36,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
     flow = first.graph.flow
     rows = []
     for index in sorted(first.readings):
-        if index not in flow.signal:
+        if index not in flow.signal or _splits(first.graph, index):
             continue
         readings = [run.readings[index] for run in passes if index in run.readings]
         rows.append(_row(first.graph, index, readings))
@@ -58,6 +59,12 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         sharpness=_geometric([kernel.sharpness for kernel in kernels]),
         awakened=first.awakened,
     )
+
+
+def _splits(graph: Graph, index: int) -> bool:
+    """Whether an op has several results: its reading is that of the first one, which has a row of its own."""
+    op = graph.ops[index]
+    return op.name not in RECURRENT and any("item" in user.attrs for user in graph.users(op))
 
 
 def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:

@@ -26,7 +26,11 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e4, note_above
     if largest <= note_above and not overflowed:
         return
     strongest = next(row for row in trunk if (row.sensitivity or 0.0) == largest) if finite else trunk[0]
-    first = next((row for row in reversed(trunk) if (row.sensitivity or 0.0) > note_above), strongest)
+    # where the gradient itself passes the threshold on its way back; a stream that only grows forward is as
+    # sensitive at its end as at its start
+    last = next((row.grad_rms for row in reversed(trunk) if row.grad_rms), None) or 1.0
+    grown = (row for row in reversed(trunk) if (row.grad_rms or 0.0) > note_above * last)
+    first = next(grown, strongest)
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
     tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
     yield Hit(

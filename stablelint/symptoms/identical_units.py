@@ -24,7 +24,8 @@ def identical_units(signals: Signals, *, error_above: float = 0.999999) -> Itera
     if copies:
         yield Hit(
             copies[0].site,
-            f"all units of {copies[0].label} have the same value and the same gradient ({len(copies)} such layers)",
+            f"all units of {copies[0].label} have the same value and the same gradient, in {len(copies)} "
+            f"{'layer' if len(copies) == 1 else 'layers'}",
             fix="initialise the weights at random; only biases and gains may be constant",
             facts={"layers": len(copies)},
             span=tuple(row.op for row in copies),

@@ -25,8 +25,8 @@ _SKIPPED_FILES = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py|setup\.py")
 class Request:
     """One thing to check, as the user typed it; a directory has become one request per file.
 
-    ``swept`` marks a file that nobody named, it was found below a directory: there it is no mistake when the file
-    holds no model.
+    ``swept`` marks a file that nobody chose for its models (it was found below a directory, or a hook passed it on):
+    there it is no mistake when the file holds none.
     """
 
     spec: str
@@ -42,12 +42,12 @@ class Parts:
     name: str | None = None
 
 
-def expand(specs: Sequence[str]) -> list[Request]:
-    """The requests of a command line, in its order and without repetitions.
+def expand(specs: Sequence[str], *, swept: bool = False) -> list[Request]:
+    """The requests of a command line, in its order and without repetitions; ``swept`` marks all whole files so.
 
     Raises UsageError with one sentence for a path that does not exist or a form that nobody knows.
     """
-    requests = [request for spec in specs for request in _expand_one(spec)]
+    requests = [request for spec in specs for request in _expand_one(spec, swept)]
     return list({request.spec: request for request in reversed(requests)}.values())[::-1]
 
 
@@ -85,11 +85,14 @@ def shown(path: Path | str) -> str:
         return str(absolute)
 
 
-def _expand_one(spec: str) -> Iterator[Request]:
+def _expand_one(spec: str, swept: bool) -> Iterator[Request]:
     if not Path(spec).is_dir():
         parts = split(spec)
         source = str(Path(parts.source)) if parts.kind == "file" else parts.source
-        yield Request(source if parts.name is None else f"{source}:{parts.name}")
+        if parts.name is None:
+            yield Request(source, swept=swept)
+        else:
+            yield Request(f"{source}:{parts.name}")
         return
     found = [Request(str(path), swept=True) for path in _python_files(Path(spec))]
     if not found:

@@ -18,6 +18,7 @@ from stablelint.graph.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.trace import state
 from stablelint.trace.call import Call
+from stablelint.trace.derived import with_derived_weights
 from stablelint.trace.frames import traceback_position
 from stablelint.trace.modules import ModuleStack, is_scripted
 from stablelint.trace.origins import Origins
@@ -141,6 +142,7 @@ class _Run:
         outputs = [recorder.find(tensor) for tensor in _tensors_in(output)]
         recorder.graph.output(tuple(recorder.nodes[index] for index in outputs))
         graph = to_graph(recorder.drafts, outputs, describe(self.named, self.origins))
+        graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
         return Trace(graph, recorder.graph, output, self._remarks())
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

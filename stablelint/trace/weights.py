@@ -46,6 +46,11 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
     )
 
 
+def statistics(tensor: torch.Tensor) -> tuple[float, float, float, float | None]:
+    """Mean, population standard deviation, rms and row similarity of a tensor's values."""
+    return *_moments(tensor.detach()), _row_similarity(tensor.detach())
+
+
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
     try:
         return tuple(tensor.shape)

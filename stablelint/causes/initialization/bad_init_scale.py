@@ -13,6 +13,9 @@ from stablelint.rule import rule
 from stablelint.signals.theory import gain_of
 from stablelint.site import Site
 
+#: A line that contributes less than a tenth of the decades is not worth changing.
+LEAST_SHARE = 0.1
+
 
 @rule(
     code="SL501",
@@ -34,6 +37,8 @@ def bad_init_scale(graph: Graph, *, max_loss: float = 4.0, max_growth: float = 2
         blamed = [(layer, gain) for layer, gain in known if (gain < 0.8 if vanishes else gain > 1.25)]
         for site, layers in _by_line(blamed).items():
             first, gain = layers[0]
+            if sum(math.log10(max(gain, 1e-30)) for _, gain in layers) / decades < LEAST_SHARE:
+                continue
             ideal = first.weight.rms / gain if gain > 0 else 1 / math.sqrt(first.fan_in)
             yield Hit(
                 site,

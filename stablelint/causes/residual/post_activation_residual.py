@@ -23,6 +23,8 @@ def post_activation_residual(graph: Graph, *, min_blocks: int = 10, min_normalis
             (residual, activation)
             for residual in graph.residuals()
             if not any(graph.weighted(op) for op in residual.skip)
+            # a branch that starts at zero (Fixup, ReZero, SkipInit) adds nothing that could grow
+            and not any(graph.muted(op) for op in residual.branch)
             and _ends_in_norm(graph, residual) is normalised
             and (activation := _activation(graph, residual.join)) is not None
         ]

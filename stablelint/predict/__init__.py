@@ -1,0 +1,26 @@
+"""Predict the signal and the gradient at every op from the graph alone: an abstract interpreter, no torch."""
+
+from __future__ import annotations
+
+from stablelint.graph.graph import Graph
+from stablelint.predict.interpreter import Interpretation, run
+from stablelint.predict.readout import signals
+from stablelint.predict.wake import awakened
+from stablelint.signals.signals import Signals
+
+__all__ = ["Interpretation", "interpret", "predict"]
+
+
+def predict(graph: Graph) -> Signals:
+    """The predicted signals of ``graph`` at initialisation.
+
+    Float inputs are taken as N(0, 1), integer inputs as uniform random ids, parameters as independent elements of
+    their mean and deviation; the loss is a fixed random projection of the deepest output. Where zero-initialised
+    parameters stop the gradient, they get a small value first.
+    """
+    return awakened(graph, lambda graph: signals(run(graph)))
+
+
+def interpret(graph: Graph) -> Interpretation:
+    """The abstract values behind a prediction, and the ops that no rule covers."""
+    return run(graph)

@@ -1,0 +1,162 @@
+"""Run the rules forward over a graph, then the cotangents back from its sink."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stablelint.graph.graph import Graph
+from stablelint.graph.op import Op
+from stablelint.predict.call import Call, Operand, Result
+from stablelint.predict.domain import LIMIT, Table, Value, copied, settle
+from stablelint.predict.leaves import known_array, leaf
+from stablelint.predict.profile import Alignment, carried_back, mixed
+from stablelint.predict.transfer.rules import RULES
+
+
+@dataclass(eq=False)
+class Interpretation:
+    """Abstract values by op index, and what no rule covered.
+
+    ``values`` holds one value per op, or one per part for ops with several results. ``unknown`` counts the ops that
+    were passed through, by canonical name; ``reasons`` says why.
+    """
+
+    graph: Graph
+    values: dict[int, Operand] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def run(graph: Graph) -> Interpretation:
+    """Interpret ``graph``. Overflow is part of the subject (exploding models): tables are clamped, never raised on."""
+    found = Interpretation(graph)
+    with np.errstate(all="ignore"):
+        needed = _needed(graph)
+        for op in graph:
+            if op.index in needed:
+                found.values[op.index] = _evaluate(found, op)
+        sink = found.values.get(graph.flow.sink) if graph.flow.sink is not None else None
+        if isinstance(sink, tuple) and sink:
+            sink = sink[0]
+        if isinstance(sink, Value):
+            backward(sink)
+    return found
+
+
+def backward(sink: Value) -> None:
+    """Send the gradient of a fixed random projection with unit-variance weights back from ``sink``."""
+    seed = np.zeros(sink.table.shape)
+    seed.flat[-1] = 1.0
+    sink.cotangent = settle(seed, sink.shape)
+    for value in sorted(_ancestors(sink), key=lambda found: found.order, reverse=True):
+        if value.cotangent is not None:
+            for place, (parent, pull) in enumerate(value.parents):
+                _send(value, parent, settle(pull(value.cotangent), parent.shape), value.alignment(place))
+        total = value.gradient()
+        if total is not None:
+            for witness, pull in value.witnesses:
+                found = settle(pull(total), witness.shape)
+                witness.observed = found if witness.observed is None else witness.observed + found
+
+
+def _send(value: Value, parent: Value, table: Table, alignment: Alignment) -> None:
+    """Add to the cotangent of ``parent``, with the profile that it has along its axes."""
+    scale, focus = carried_back(value.focus, alignment, value.shape, parent.shape)
+    table = np.minimum(table * scale, LIMIT) if scale != 1 else table
+    if parent.cotangent is None:
+        parent.cotangent, parent.focus = table, focus
+        return
+    if focus or parent.focus:
+        before, more = float(parent.cotangent.flat[-1]), float(table.flat[-1])
+        parent.focus = mixed([(before, parent.focus), (more, focus)], parent.shape)
+    parent.cotangent = np.minimum(parent.cotangent + table, LIMIT)
+
+
+def _ancestors(sink: Value) -> list[Value]:
+    seen, waiting, found = {id(sink)}, [sink], [sink]
+    while waiting:
+        value = waiting.pop()
+        for parent, _ in (*value.parents, *value.witnesses):
+            if id(parent) not in seen:
+                seen.add(id(parent))
+                waiting.append(parent)
+                found.append(parent)
+    return found
+
+
+def _needed(graph: Graph) -> set[int]:
+    """What the sink depends on; ops beside that get no gradient and cost nothing."""
+    if graph.flow.sink is None:
+        return set()
+    needed, waiting = {graph.flow.sink}, [graph.flow.sink]
+    while waiting:
+        for source in graph.ops[waiting.pop()].inputs:
+            if source not in needed:
+                needed.add(source)
+                waiting.append(source)
+    return needed
+
+
+def _evaluate(found: Interpretation, op: Op) -> Operand:
+    known = known_array(op)
+    if known is not None:
+        return known
+    if op.name in ("input", "parameter", "constant") or op.parameter is not None:
+        return leaf(op)
+    if not op.floating:
+        return None
+    operands = tuple(found.values.get(index) for index in op.inputs)
+    call = Call(op, operands, _shapes(found.graph, op))
+    try:
+        return _checked(RULES[op.name](call), call)
+    except KeyError as error:
+        reason = "no rule" if op.name not in RULES else repr(error)
+    except Exception as error:  # a rule that fails must not take the other 200 ops with it
+        reason = f"{type(error).__name__}: {error}"
+    found.unknown[op.name] += 1
+    found.reasons[op.index] = reason
+    return passed_through(call)
+
+
+def _checked(result: Result, call: Call) -> Result:
+    if isinstance(result, tuple):
+        return result
+    if result.shape != call.shape:
+        raise ValueError(f"shape {result.shape} instead of {call.shape}")
+    if any(result is operand for operand in call.operands):
+        return copied(result)
+    return result
+
+
+def _shapes(graph: Graph, op: Op) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the parts of an op with several results; empty for one result."""
+    parts = {user.attrs["item"]: user.shape for user in graph.users(op) if isinstance(user.attrs.get("item"), int)}
+    if not parts:
+        return ()
+    return tuple(parts.get(number, op.shape) for number in range(max(parts) + 1))
+
+
+def passed_through(call: Call) -> Value:
+    """What is assumed of an op without a rule: the statistics of its first floating operand in the new shape."""
+    source = next((operand for operand in call.operands if isinstance(operand, Value)), None)
+    rank = len(call.shape)
+    if source is None:
+        table = np.zeros((2,) * rank)
+        table.flat[-1] = 1.0
+        return Value(call.shape, table, 0.0)
+    if source.shape == call.shape:
+        return copied(source)
+    table = np.full((2,) * rank, source.mean**2)
+    table.flat[-1] = source.power
+    ratio = float(np.prod(call.shape, dtype=float) / max(np.prod(source.shape, dtype=float), 1.0))
+    given = source
+
+    def pull(g: Table) -> Table:
+        back = np.zeros(given.table.shape)
+        back.flat[-1] = float(g.flat[-1]) * ratio
+        return back
+
+    return Value(call.shape, table, source.mean, ((source, pull),))

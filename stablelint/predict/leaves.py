@@ -1,0 +1,56 @@
+"""The values that a prediction starts from: parameters, constants and inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stablelint.graph.op import Op, Parameter
+from stablelint.predict.domain import Value, iid
+
+#: Means within this many standard errors of zero are zero.
+_ERRORS = 3.0
+#: Rows of a matrix are independent unless they are more similar than this beyond what the mean explains.
+_SIMILAR = 0.05
+
+
+def known_array(op: Op) -> npt.NDArray[Any] | None:
+    """The true value of a small tensor that depends on nothing."""
+    if op.known is None:
+        return None
+    array = np.asarray(op.known)
+    if array.dtype.kind not in "biuf":
+        return None
+    if array.size != op.numel:
+        return None
+    return array.reshape(op.shape)
+
+
+def parameter_value(parameter: Parameter) -> Value:
+    """Independent elements with the mean and deviation of the parameter; rows as similar as they are."""
+    std = parameter.std if math.isfinite(parameter.std) else 1.0
+    mean = parameter.mean if math.isfinite(parameter.mean) else 0.0
+    if abs(mean) <= _ERRORS * std / math.sqrt(max(parameter.numel, 1)):
+        mean = 0.0
+    value = iid(parameter.shape, mean, std * std)
+    similarity = parameter.row_similarity
+    if similarity is not None and math.isfinite(similarity) and len(parameter.shape) > 1 and value.power > 0:
+        explained = mean * mean / value.power
+        if abs(similarity - explained) > _SIMILAR:
+            value.table[(0, *(1,) * (value.rank - 1))] = similarity * value.power
+    return value
+
+
+def leaf(op: Op) -> Value | npt.NDArray[Any] | None:
+    """The value of an op without operands; None for integers of unknown content."""
+    found = known_array(op)
+    if found is not None:
+        return found
+    if op.parameter is not None and op.floating:
+        return parameter_value(op.parameter)
+    if not op.floating:
+        return None
+    return iid(op.shape, 0.0, 1.0)

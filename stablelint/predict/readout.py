@@ -1,0 +1,194 @@
+"""From abstract values to the rows that rules and reports read."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stablelint.graph.families import RECTIFIERS, RESHAPES, SATURATING
+from stablelint.graph.op import Op
+from stablelint.predict.domain import Table, Value, pair_mean
+from stablelint.predict.functions import erf, function
+from stablelint.predict.gaussian import NODES, WEIGHTS, Array, kernel
+from stablelint.predict.interpreter import Interpretation
+from stablelint.predict.transfer.elementwise import expression
+from stablelint.signals.signals import NonFinite, ParameterSignal, Signal, Signals
+
+#: The largest finite number of a dtype; half precision is what overflows in practice.
+_FEW = 8
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.4e38, "float32": 3.4e38}
+
+
+def signals(found: Interpretation) -> Signals:
+    """The rows of all signal ops and the gradients of all parameters."""
+    graph = found.graph
+    flow = graph.flow
+    reference = _reference(found)
+    rows, nonfinite = [], None
+    with np.errstate(all="ignore"):
+        for index in sorted(flow.signal):
+            parts = _parts(found, index)
+            if not parts:
+                continue
+            op = graph.ops[index]
+            row = _row(found, op, parts, reference)
+            rows.append(row)
+            if not row.finite and nonfinite is None:
+                nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
+    return Signals("predicted", tuple(rows), _parameters(found), nonfinite)
+
+
+def _parts(found: Interpretation, index: int) -> tuple[Value, ...]:
+    """The values of one op: one, or several parts of which only those of the first's kind count."""
+    value = found.values.get(index)
+    if isinstance(value, Value):
+        return (value,)
+    if not isinstance(value, tuple) or not value:
+        return ()
+    if found.graph.ops[index].name in ("split", "chunk", "unbind"):
+        return value
+    return value[:1]
+
+
+def _reference(found: Interpretation) -> tuple[float, int] | None:
+    """Gradient rms and size of the output: the sink, or the last trunk op of more than one element before a loss."""
+    for index in reversed(found.graph.flow.trunk):
+        parts = _parts(found, index)
+        if len(parts) == 1 and math.prod(parts[0].shape) > 1:
+            power = _power(parts[0].gradient())
+            return (math.sqrt(power), math.prod(parts[0].shape)) if power else None
+    return None
+
+
+def _power(table: Table | None) -> float | None:
+    return None if table is None else max(float(table.flat[-1]), 0.0)
+
+
+def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tuple[float, int] | None) -> Signal:
+    value = parts[0]
+    size = sum(math.prod(part.shape) for part in parts)
+    rms = math.sqrt(sum(part.power for part in parts) / len(parts))
+    gradients = [_power(part.gradient()) for part in parts]
+    reached = [power for power in gradients if power is not None]
+    grad = math.sqrt(sum(reached) / len(parts)) if reached else None
+    sensitivity = None
+    if grad is not None and reference is not None and reference[0] > 0:
+        sensitivity = rms * (grad / reference[0]) * math.sqrt(size / reference[1])
+    peak, uniform, entropy = value.attention or (None, None, None)
+    dead, saturated = _activation(found, op)
+    moved = op.name in RESHAPES
+    return Signal(
+        op=op.index,
+        name=op.name,
+        site=op.site,
+        block=found.graph.flow.block.get(op.index),
+        mean=value.mean,
+        rms=rms,
+        grad_rms=grad,
+        sensitivity=sensitivity,
+        similarity=None if moved else _similarity(value, 0),
+        token_similarity=_similarity(value, 1) if value.rank == 3 and not moved else None,
+        unit_similarity=None if moved else _unit_similarity(value),
+        dead=dead,
+        saturated=saturated,
+        peak=peak,
+        uniform_peak=uniform,
+        entropy=entropy,
+        finite=rms < _LARGEST.get(op.dtype, math.inf),
+    )
+
+
+def _similarity(value: Value, axis: int) -> float | None:
+    """Cosine between indices that differ on one axis and agree on all others."""
+    if value.rank < 2 or value.shape[axis] < 2 or value.power <= 0:
+        return None
+    pattern = tuple(int(other != axis) for other in range(value.rank))
+    return float(np.clip(value.table[pattern] / value.power, -1.0, 1.0))
+
+
+def _unit_similarity(value: Value) -> float | None:
+    """The share of the second moment that all units have in common, of the values or of the gradient."""
+    if value.rank < 2 or value.shape[_units(value)] < 2:
+        return None
+    shares = []
+    for table in (value.table, value.gradient()):
+        if table is not None and float(table.flat[-1]) > 0:
+            common = pair_mean(table, (_units(value),), value.shape)
+            shares.append(float(np.clip(common.flat[-1] / table.flat[-1], 0.0, 1.0)))
+    return min(shares, default=None)
+
+
+def _units(value: Value) -> int:
+    """Channels are axis 1 of images and volumes and the last axis of everything else."""
+    return 1 if value.rank >= 4 else value.rank - 1
+
+
+def _activation(found: Interpretation, op: Op) -> tuple[float | None, float | None]:
+    """Dead share of a rectifier, saturated share of a saturating function, from the distribution of the argument."""
+    if (op.name not in RECTIFIERS and op.name not in SATURATING) or not op.inputs:
+        return None, None
+    source = found.values.get(op.inputs[0])
+    outer = function(op.name, op.attrs)
+    if not isinstance(source, Value) or outer is None:
+        return None, None
+    base, inner = expression(source)
+    deviation = math.sqrt(base.variance)
+    points: Array = np.broadcast_to(inner.of(base.mean + deviation * NODES), NODES.shape)
+    if op.name in SATURATING:
+        slope = np.abs(outer.derivative(np.array(points)))
+        largest = SATURATING[op.name]
+        return None, float(WEIGHTS @ (slope < 0.01 * largest))
+    if op.name in ("hardshrink", "softshrink"):
+        return None, None
+    moments = kernel(inner, base.mean, base.variance) if deviation > 0 else None
+    mean = moments.mean if moments else float(points.flat[0])
+    return _dead(op, source, mean), None
+
+
+def _dead(op: Op, source: Value, mean: float) -> float | None:
+    """The share of units whose argument is below the threshold for the whole batch.
+
+    The argument of a unit is m + sqrt(c) s + sqrt(v - c) e with s common to the batch and e drawn per place: the
+    unit is dead with probability E_s[Phi(-(m + sqrt(c) s) / sqrt(v - c)) ^ places].
+    """
+    threshold = {"threshold": float(op.attrs.get("threshold", 0.0)), "hardswish": -3.0}.get(op.name, 0.0)
+    variance = max(source.power - mean * mean, 0.0)
+    if source.rank < 2:
+        return None
+    feature = _units(source)
+    others = [axis for axis in range(source.rank) if axis != feature]
+    places = math.prod(source.shape[axis] for axis in others)
+    if places < _FEW:  # a unit that was never active says nothing
+        return None
+    total = weight = 0.0
+    for pattern in np.ndindex(*source.table.shape):
+        if not pattern[feature] or all(pattern):
+            continue
+        pairs = math.prod(1 if pattern[axis] else max(source.shape[axis] - 1, 0) for axis in others)
+        total += pairs * float(source.table[pattern])
+        weight += pairs
+    common = min(max(total / weight - mean * mean, 0.0), variance) if weight else variance
+    shared = mean - threshold + math.sqrt(common) * NODES
+    own = math.sqrt(max(variance - common, 0.0))
+    if own <= 1e-9 * math.sqrt(max(source.power, 1e-300)):
+        return float(WEIGHTS @ (shared <= 0))
+    below = 0.5 * (1 - erf(shared / (own * math.sqrt(2))))
+    return float(WEIGHTS @ np.maximum(below, 0.0) ** places)
+
+
+def _parameters(found: Interpretation) -> tuple[ParameterSignal, ...]:
+    powers: dict[str, float] = {}
+    for op in found.graph:
+        value = found.values.get(op.index)
+        if op.parameter is not None and isinstance(value, Value):
+            power = _power(value.gradient())
+            if power is not None:
+                powers[op.parameter.name] = powers.get(op.parameter.name, 0.0) + power
+    return tuple(
+        ParameterSignal(
+            parameter.name, parameter.rms, math.sqrt(powers[parameter.name]) if parameter.name in powers else None
+        )
+        for parameter in found.graph.parameters
+        if parameter.trainable and not parameter.buffer
+    )

@@ -1,0 +1,1 @@
+"""One file per op family: how each op transforms a value, and the cotangent that comes back to it."""

@@ -1,0 +1,161 @@
+"""Every elementwise function: activations, roots, powers, clamps.
+
+    C_y = sum_n a_n^2 rho^n       (a_n: Hermite coefficients of f, rho: correlation of the two arguments)
+    G_x = G_y sum_n b_n^2 rho^n   (b_n: those of f')
+
+(:mod:`stablelint.predict.gaussian`). A chain of such functions stays one function of the Gaussian tensor at its
+start, so that tanh(relu(x)) or x * sigmoid(x) are not taken for functions of a normal variable again and again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+from stablelint.predict.call import Call, NotModelled, Result
+from stablelint.predict.domain import Pull, Table, Value, same
+from stablelint.predict.functions import function, power, reciprocal
+from stablelint.predict.gaussian import IDENTITY, Array, Function, compose, correlations, degenerate, kernel
+from stablelint.predict.transfer.shaping import fitted
+
+RECIPROCAL = Function("reciprocal", reciprocal)
+
+
+def apply(value: Value, outer: Function) -> Value:
+    """``outer`` of every element."""
+    base, inner = expression(value)
+    total = compose(outer, inner)
+    if total is None:
+        base, inner, total = value, IDENTITY, outer
+    result = _of_base(base, total)
+    if base is not value:
+        local = Function(("slope", outer.key, inner.key), lambda x: outer.derivative(inner.of(x)), total.length)
+        result.witnesses = ((value, factor_of(base, local)),)
+    return result
+
+
+def expression(value: Value) -> tuple[Value, Function]:
+    """The Gaussian tensor that ``value`` is a function of, and the function."""
+    if value.base is not None and value.function is not None:
+        return value.base, value.function
+    return value, IDENTITY
+
+
+def _of_base(base: Value, total: Function) -> Value:
+    if degenerate(base.mean, base.variance):
+        number = float(np.nan_to_num(total.of(np.array([base.mean])))[0])
+        return Value(
+            base.shape, np.full(base.table.shape, number * number), number, ((base, _slope(base, total)),),
+            base=base, function=total,
+        )  # fmt: skip
+    found = kernel(total, base.mean, base.variance)
+    table = found(correlations(base.table, base.mean, base.variance))
+    return Value(base.shape, table, found.mean, ((base, _slope(base, total)),), base=base, function=total)
+
+
+def _slope(base: Value, total: Function) -> Pull:
+    """Multiply the cotangent by E[f'(u) f'(u')]."""
+    if total is IDENTITY:
+        return same
+
+    def pull(g: Table) -> Table:
+        if degenerate(base.mean, base.variance):
+            return np.asarray(g * float(np.nan_to_num(total.derivative(np.array([base.mean])))[0]) ** 2)
+        found = kernel(total, base.mean, base.variance, derivative=True)
+        return np.asarray(g * found(correlations(base.table, base.mean, base.variance)))
+
+    return pull
+
+
+def factor_of(base: Value, factor: Function) -> Pull:
+    """Multiply the cotangent by E[h(u) h(u')] for a function h of the base."""
+
+    def pull(g: Table) -> Table:
+        if degenerate(base.mean, base.variance):
+            return np.asarray(g * float(np.nan_to_num(factor.of(np.array([base.mean])))[0]) ** 2)
+        return np.asarray(
+            g * kernel(factor, base.mean, base.variance)(correlations(base.table, base.mean, base.variance))
+        )
+
+    return pull
+
+
+def compose_pair(
+    left: Value,
+    right: Value,
+    key: tuple[Hashable, ...],
+    of: Callable[[Array, Array], Array],
+    partials: Callable[[Array, Array], tuple[Array | float, Array | float]],
+) -> Value | None:
+    """An elementwise function of two expressions of one Gaussian tensor; None when they have different ones."""
+    base, first = expression(left)
+    other, second = expression(right)
+    if base is not other:
+        return None
+    length = first.length + second.length + 1
+    if length > 24:
+        return None
+    name = (*key, first.key, second.key)
+    result = _of_base(base, Function(name, lambda x: of(first.of(x), second.of(x)), length))
+
+    def partial(place: int) -> Function:
+        def slope(x: Array) -> Array:
+            return np.broadcast_to(np.asarray(partials(first.of(x), second.of(x))[place], dtype=np.float64), x.shape)
+
+        return Function(("partial", place, name), slope, length)
+
+    result.witnesses = tuple(
+        (value, factor_of(base, partial(place))) for place, value in enumerate((left, right)) if value is not base
+    )
+    return result
+
+
+def elementwise(call: Call) -> Result:
+    """One function from the table."""
+    found = function(call.op.name, call.op.attrs)
+    if found is None:
+        raise NotModelled(call.op.name)
+    value = call.value(0)
+    result = apply(value, found)
+    if call.op.name == "exp":
+        result.exponent = value
+    if call.op.name in {"neg", "clamp"}:
+        result.allowed = value.allowed
+    return result
+
+
+def step(call: Call) -> Result:
+    """Round, sign and the like: values without a gradient."""
+    found = function(call.op.name, call.op.attrs)
+    if found is None:
+        raise NotModelled(call.op.name)
+    result = apply(call.value(0), found)
+    return Value(result.shape, result.table, result.mean)
+
+
+def prelu(call: Call) -> Result:
+    """A leaky ReLU whose slope is a parameter: its root mean square stands for all channels."""
+    value, weight = call.value("input"), call.value("weight")
+    slope = math.copysign(math.sqrt(weight.power), weight.mean)
+    result = apply(value, Function(("leaky_relu", slope), lambda x: np.where(x > 0, x, slope * x)))
+    negative = Function("negative", lambda x: np.minimum(x, 0))
+    base, inner = expression(value)
+    part = compose(negative, inner) or negative
+    count = math.prod(value.shape) / max(math.prod(weight.shape), 1)
+    pull = factor_of(base, part)
+    result.parents += ((weight, lambda g: np.full(weight.table.shape, count * float(pull(g).flat[-1]))),)
+    return result
+
+
+def powered(call: Call) -> Result:
+    """``x ** p`` for a number p."""
+    exponent = call.attr("other")
+    known = call.known(1)
+    if exponent is None and known is not None and known.size == 1:
+        exponent = known.reshape(-1)[0]
+    if exponent is None or call.attr("reversed"):
+        raise NotModelled("a power with a tensor as exponent")
+    p = float(exponent)
+    return fitted(apply(call.value(0), Function(("pow", p), lambda x: power(x, p))), call.shape)

@@ -1,0 +1,158 @@
+"""Norms: centre and divide by a statistic of the tensor itself.
+
+    V = average of C over pairs in the normalised axes R,   s^2 = C[1..1] - V[1..1] + eps
+    C_y = (C - V) / s^2
+    G_x = (G - avg_R G - C_y avg_R(G C_y)) / s^2 * nu / (nu - 2)
+
+The two subtracted terms are the projections of the backward pass onto the mean and onto y. ``nu``, the inverse of
+avg_R(C_y^2), is the effective number of independent terms in the variance: E[1/s^2] is larger than 1/E[s^2] by
+nu / (nu - 2). Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets
+with it grow the squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stablelint.predict.call import Call, Result
+from stablelint.predict.domain import Table, Value, pair_mean
+from stablelint.predict.functions import positive
+from stablelint.predict.gaussian import Function
+from stablelint.predict.profile import Along, Array, aligned
+from stablelint.predict.transfer.arithmetic import add, mul
+from stablelint.predict.transfer.elementwise import apply
+from stablelint.predict.transfer.shaping import reshaped
+
+#: The correction for a variance of few effective terms is not trusted beyond this.
+_LARGEST = 4.0
+
+
+def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = True) -> Value:
+    """``(x - mean) / sqrt(var + eps)`` over ``axes``, or ``x / sqrt(mean(x^2) + eps)``."""
+    axes = sorted(axis % value.rank for axis in axes)
+
+    def average(table: Table) -> Table:
+        return pair_mean(table, axes, value.shape)
+
+    centred = value.table - average(value.table) if centre else value.table
+    variance = max(float(centred.flat[-1]), 0.0)
+    if variance < 1e-13 * value.power:
+        variance = 0.0  # rounding: every element of a group is the same
+        centred = np.zeros_like(centred)
+    scale = max(variance + eps, 1e-280)
+    table = centred / scale
+
+    def pull(g: Table) -> Table:
+        kept = g - average(g) if centre else g
+        if variance > 0:
+            kept = kept - table * average(g * table) * (scale / variance)
+        result = kept / scale
+        if variance > 0:
+            terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]), 1e-12)
+            result = result * (min(terms / (terms - 2), _LARGEST) if terms > 2 else _LARGEST)
+        return np.asarray(result)
+
+    alignment, profile = aligned(value.shape, value.shape), dict[int, Array]()
+    for axis, along in (value.profile or {}).items():
+        if axis in axes:
+            profile[axis] = along
+        elif variance > 0:  # every index of another axis is divided by its own size
+            alignment[axis] = Along(axis, weights=scale / (variance * np.maximum(along, 1e-12) + eps))
+    return Value(
+        value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
+        alignments=(alignment,), profile=profile,
+    )  # fmt: skip
+
+
+def layer_norm(call: Call) -> Result:
+    """Over the last axes."""
+    value = call.value("input")
+    count = _count(call)
+    result = normalized(value, range(value.rank - count, value.rank), call.number("eps", 1e-5))
+    return _affine(call, result, None)
+
+
+def rms_norm(call: Call) -> Result:
+    """Over the last axes, without centring."""
+    value = call.value("input")
+    count = _count(call)
+    eps = call.number("eps", 1.2e-7)
+    return _affine(call, normalized(value, range(value.rank - count, value.rank), eps, centre=False), None)
+
+
+def batch_norm(call: Call) -> Result:
+    """Over all axes but the channels; with the running statistics outside training."""
+    value = call.value("input")
+    mean, variance = call.optional("running_mean"), call.optional("running_var")
+    eps = call.number("eps", 1e-5)
+    if call.attr("training", mean is None) or mean is None or variance is None:
+        result = normalized(value, [axis for axis in range(value.rank) if axis != 1], eps)
+    else:
+        shape = _channels(value)
+        inverse = apply(variance, Function(("rsqrt", eps), lambda x: 1 / np.sqrt(positive(x) + eps)))
+        result = mul(add(value, reshaped(mean, shape), -1.0), reshaped(inverse, shape))
+    return _affine(call, result, _channels(value))
+
+
+def instance_norm(call: Call) -> Result:
+    """Over the spatial axes of each sample and channel."""
+    value = call.value("input")
+    result = normalized(value, range(2, value.rank), call.number("eps", 1e-5))
+    return _affine(call, result, _channels(value))
+
+
+def group_norm(call: Call) -> Result:
+    """Over the spatial axes and groups of channels."""
+    value, groups = call.value("input"), int(call.attr("groups", 1))
+    split = reshaped(value, (value.shape[0], groups, value.shape[1] // groups, *value.shape[2:]))
+    result = reshaped(normalized(split, range(2, split.rank), call.number("eps", 1e-5)), value.shape)
+    return _affine(call, result, _channels(value))
+
+
+def normalize(call: Call) -> Result:
+    """``x / max(norm(x), eps)`` along ``dim``: an RMS norm with unit length."""
+    value = call.value("input")
+    dims = call.attr("dim", 1)
+    axes = dims if isinstance(dims, tuple) else (dims,)
+    size = math.prod(value.shape[axis] for axis in axes)
+    result = normalized(value, axes, 1e-24, centre=False)
+    return apply(result, Function(("scale", size**-0.5), lambda x: x * size**-0.5))
+
+
+def weight_norm(call: Call) -> Result:
+    """``g v / norm(v)`` over all axes of v but ``dim``: the old form of a reparametrised weight."""
+    direction, length = call.value(0), call.value(1)
+    kept = call.attr("dim", call.attr("arg2", 0))
+    axes = [axis for axis in range(direction.rank) if axis != kept]
+    size = math.prod(direction.shape[axis] for axis in axes)
+    unit = normalized(direction, axes, 0.0, centre=False)
+    return mul(apply(unit, Function(("scale", size**-0.5), lambda x: x * size**-0.5)), length)
+
+
+def local_response_norm(call: Call) -> Result:
+    """``x / (k + alpha * mean of x^2 over neighbours) ** beta``: the divisor is almost a number."""
+    value = call.value("input")
+    k, alpha, beta = call.number("k", 1.0), call.number("alpha", 1e-4), call.number("beta", 0.75)
+    factor = (k + alpha * value.power) ** -beta
+    return apply(value, Function(("scale", factor), lambda x: x * factor))
+
+
+def _count(call: Call) -> int:
+    shape = call.attr("normalized_shape", (1,))
+    return len(shape) if isinstance(shape, tuple) else 1
+
+
+def _channels(value: Value) -> tuple[int, ...]:
+    return (1, value.shape[1]) + (1,) * (value.rank - 2)
+
+
+def _affine(call: Call, value: Value, shape: tuple[int, ...] | None) -> Value:
+    weight, bias = call.optional("weight"), call.optional("bias")
+    if weight is not None:
+        value = mul(value, weight if shape is None else reshaped(weight, shape))
+    if bias is not None:
+        value = add(value, bias if shape is None else reshaped(bias, shape))
+    return value

@@ -1,0 +1,155 @@
+"""Pooling and resampling over spatial axes.
+
+average:  a depthwise convolution with weights 1 / k
+maximum:  Monte Carlo over windows of the Gaussian tensor, with what the window has in common drawn once;
+          the gradient goes to one element per window, times E[f'(u*) f'(u'*)] at the winners
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stablelint.predict.call import Call, Result
+from stablelint.predict.domain import Table, Value, iid
+from stablelint.predict.gaussian import Array, Function
+from stablelint.predict.transfer.convolution import convolve, spread, window
+from stablelint.predict.transfer.elementwise import expression
+from stablelint.predict.transfer.reduction import summed
+from stablelint.predict.transfer.shaping import reshaped
+
+_DRAWS = 3000
+
+
+def avg_pool(call: Call) -> Result:
+    """Fixed windows, or the windows that give a wanted size."""
+    value, shape = call.value(0), call.shape
+    count = int(call.attr("spatial", 2))
+    if value.shape == shape:
+        return value
+    if value.rank == count + 1:
+        value, shape = reshaped(value, (1, *value.shape)), (1, *shape)
+    axes = tuple(range(2, value.rank))
+    if all(shape[axis] == 1 for axis in axes):
+        size = math.prod(value.shape[axis] for axis in axes)
+        return reshaped(summed(value, axes, 1 / size), call.shape)
+    kernel, stride, padding = _windows(call, value, shape, count)
+    weight = iid((value.shape[1], 1, *kernel), 1 / math.prod(kernel), 0.0)
+    windows = [
+        window(value.shape[2 + i], shape[2 + i], kernel[i], stride[i], padding[i], 1, (value.profile or {}).get(2 + i))
+        for i in range(count)
+    ]
+    return reshaped(convolve(value, weight, value.shape[1], windows), call.shape)
+
+
+def _windows(
+    call: Call, value: Value, shape: Sequence[int], count: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    if call.attr("adaptive") or "kernel_size" not in call.op.attrs:
+        kernel = tuple(-(-value.shape[2 + i] // max(shape[2 + i], 1)) for i in range(count))
+        stride = tuple(max(value.shape[2 + i] // max(shape[2 + i], 1), 1) for i in range(count))
+        return kernel, stride, (0,) * count
+    kernel = spread(call.attr("kernel_size"), count)
+    stride = spread(call.attr("stride") or kernel, count)
+    return kernel, stride, spread(call.attr("padding", 0), count)
+
+
+def max_pool(call: Call) -> Result:
+    """The largest of every window."""
+    value, shape = call.value(0), call.shapes[0] if call.shapes else call.shape
+    count = int(call.attr("spatial", 2))
+    out = shape
+    if value.rank == count + 1:
+        value, shape = reshaped(value, (1, *value.shape)), (1, *shape)
+    kernel, _, _ = _windows(call, value, shape, count)
+    base, function = expression(value)
+    first = value.rank - count
+    found = _Windows(base, function, math.prod(kernel), first)
+    table, slopes = np.zeros(value.table.shape), np.zeros(value.table.shape)
+    mean = 0.0
+    for pattern in np.ndindex(*value.table.shape):
+        table[pattern], mean, slopes[pattern] = found(pattern)
+    ratios = [shape[axis] / value.shape[axis] for axis in range(first, value.rank)]
+
+    def route(g: Table) -> Table:
+        back = np.array(g)
+        for pattern in np.ndindex(*back.shape):
+            for ratio, agree in zip(ratios, pattern[first:], strict=True):
+                back[pattern] *= ratio if agree else ratio * ratio
+        return back
+
+    pooled = Value(shape, table, mean, ((base, lambda g: route(g) * slopes),))
+    if base is not value:
+        pooled.witnesses = ((value, route),)
+    result = reshaped(pooled, out)
+    if len(call.shapes) > 1:  # values and indices
+        return result, Value(out, np.zeros((2,) * len(out)), 0.0)
+    return result
+
+
+class _Windows:
+    """Pairs of windows by the agreement of their elements, drawn with a fixed seed."""
+
+    def __init__(self, base: Value, function: Function, size: int, first: int) -> None:
+        self.mean, self.variance, self.function, self.first = base.mean, max(base.variance, 1e-280), function, first
+        self.covariance = base.table - base.mean**2
+        space = (0,) * (base.rank - first)
+        # what the elements of one window have in common
+        self.common = min(max(float(self.covariance[(1,) * first + space]), 0.0), self.variance)
+        self.space = space
+        draw = np.random.default_rng(1).standard_normal((4, _DRAWS, size))
+        self.shared, self.own = (draw[0][:, :1], draw[1][:, :1]), (draw[2], draw[3])
+        self.cache: dict[tuple[float, float], tuple[float, float, float]] = {}
+
+    def __call__(self, pattern: tuple[int, ...]) -> tuple[float, float, float]:
+        """E[y y'], E[y] and E[f'(u*) f'(u'*)]."""
+        lead = pattern[: self.first]
+        shared = float(self.covariance[lead + self.space])
+        whole = float(self.covariance[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
+        key = (round(shared / self.variance, 6), round((whole - shared) / self.variance, 6))
+        if key not in self.cache:
+            self.cache[key] = self._draw(shared, whole - shared)
+        return self.cache[key]
+
+    def _draw(self, shared: float, own: float) -> tuple[float, float, float]:
+        rest = max(self.variance - self.common, 0.0)
+        a = float(np.clip(shared / self.common, -1, 1)) if self.common > 1e-12 * self.variance else 0.0
+        b = float(np.clip(own / rest, -1, 1)) if rest > 0 else 0.0
+        windows = (
+            self._window(self.shared[0], self.own[0], rest),
+            self._window(
+                a * self.shared[0] + math.sqrt(1 - a * a) * self.shared[1],
+                b * self.own[0] + math.sqrt(1 - b * b) * self.own[1],
+                rest,
+            ),
+        )
+        (u, du), (v, dv) = windows
+        return float((u * v).mean()), float(u.mean()), float((du * dv).mean())
+
+    def _window(self, shared: Array, own: Array, rest: float) -> tuple[Array, Array]:
+        points = self.mean + math.sqrt(self.common) * shared + math.sqrt(rest) * own
+        values = self.function.of(points)
+        winners = values.argmax(1)
+        rows = np.arange(len(points))
+        return values[rows, winners], self.function.derivative(points[rows, winners])
+
+
+def interpolate(call: Call) -> Result:
+    """Resampling: copies when it enlarges, a selection when it shrinks."""
+    value, shape = call.value(0), call.shape
+    first = 2
+    ratios = [shape[axis] / value.shape[axis] for axis in range(first, value.rank)]
+
+    def pull(g: Table) -> Table:
+        back = np.array(g)
+        for axis, ratio in enumerate(ratios, start=first):
+            differ, agree = np.take(back, 0, axis), np.take(back, 1, axis)
+            if ratio > 1:  # an input element is copied to neighbours
+                back = np.stack([ratio * ratio * differ, ratio * agree + ratio * (ratio - 1) * differ], axis)
+            else:
+                back = np.stack([ratio * ratio * differ, ratio * agree], axis)
+        return back
+
+    return Value(shape, value.table, value.mean, ((value, pull),))

@@ -1,0 +1,34 @@
+"""Tensors that an op makes on the spot: constants and random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stablelint.predict.call import Call, Result
+from stablelint.predict.domain import Value, iid
+
+
+def zeros(call: Call) -> Result:
+    """zeros, and memory that nobody has written to."""
+    return iid(call.shape, 0.0, 0.0)
+
+
+def ones(call: Call) -> Result:
+    """ones."""
+    return Value(call.shape, np.ones((2,) * len(call.shape)), 1.0)
+
+
+def uniform(call: Call) -> Result:
+    """U(0, 1)."""
+    return iid(call.shape, 0.5, 1 / 12)
+
+
+def normal(call: Call) -> Result:
+    """N(0, 1)."""
+    return iid(call.shape, 0.0, 1.0)
+
+
+def bernoulli(call: Call) -> Result:
+    """Zeros and ones."""
+    p = call.number("p", 0.5)
+    return iid(call.shape, p, p * (1 - p))
