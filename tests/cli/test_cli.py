@@ -50,7 +50,7 @@ class FakeApi(types.ModuleType):
         self.config = None
         self.progress = None
 
-    def check(self, specs, config, *, on_progress=None):
+    def check(self, specs, config, *, on_progress=None, skip_without_model=False):
         self.specs, self.config, self.progress = tuple(specs), config, on_progress
         if on_progress:
             on_progress(1, 2, "model.py")

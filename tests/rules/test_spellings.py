@@ -281,8 +281,9 @@ INITS = {
     "multiplied": "with torch.no_grad():\n    for layer in layers:\n        layer.weight.mul_(10)  # finding",
     "xavier gain": "for layer in layers:\n    nn.init.xavier_uniform_(layer.weight, gain=6)  # finding",
     "uniform": "for layer in layers:\n    nn.init.uniform_(layer.weight, -2, 2)  # finding",
-    "all parameters": "for layer in layers:\n    for p in layer.parameters():\n"
-    "        nn.init.normal_(p)  # finding",
+    "all parameters": "for layer in layers:\n    for p in layer.parameters():\n        nn.init.normal_(p)  # finding",
+    "weight norm": "for layer in layers:\n    nn.init.normal_(layer.weight)  # finding\n"
+    "    nn.utils.parametrizations.weight_norm(layer)",
     "apply": "def init(module):\n    if isinstance(module, nn.Linear):\n"
     "        nn.init.normal_(module.weight)  # finding\nself.layers.apply(init)",
 }
