@@ -89,7 +89,12 @@ def evidence(
     from stablelint.trace import trace
 
     found = trace(model, inputs, origins=origins)
-    return found.graph, predict(found.graph), found.remarks
+    signals = predict(found.graph)
+    remarks = found.remarks
+    if signals.doubts:
+        names = ", ".join(signals.doubts[:3]) + (", ..." if len(signals.doubts) > 3 else "")
+        remarks = (*remarks, f"the prediction has no rule for {names}: what it says is a note; --probe measures")
+    return found.graph, signals, remarks
 
 
 def find(graph: Graph, signals: Signals | None, config: Config) -> tuple[Finding, ...]:
@@ -189,7 +194,7 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
 
 def work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, TargetReport | None]]:
     """In the worker: check the models of one request, but for those that are named as done."""
-    for built in _built(payload):
+    for built in _built(payload, real=payload[1].probe):
         if isinstance(built, tuple):
             yield built
             continue
@@ -212,7 +217,7 @@ def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[t
     """In the worker: measure the models of one request."""
     from stablelint.probe import measure
 
-    for built in _built(payload):
+    for built in _built(payload, real=True):
         if isinstance(built, tuple):
             yield built
             continue
@@ -222,7 +227,9 @@ def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[t
         yield "result", built.name, (built.name, signals)
 
 
-def _built(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
+def _built(
+    payload: tuple[Request, Config, tuple[str, ...]], *, real: bool
+) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
     """Built models, with a start event before and a failed report in place of each that cannot be built."""
     import torch
 
@@ -230,7 +237,7 @@ def _built(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[Built |
 
     request, _, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
-    for candidate in candidates(request):
+    for candidate in candidates(request, real=real):
         if candidate.name in finished:
             continue
         yield "start", candidate.name, None

@@ -35,7 +35,7 @@ class Config:
     fail_on: Level = Level.ERROR
     probe: bool = False
     seeds: int = 3
-    timeout: float = 120.0
+    timeout: float = 300.0
     memory: float | None = None
     targets: tuple[str, ...] = ()
     source: Path | None = None

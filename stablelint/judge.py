@@ -35,6 +35,7 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
     keeps the level of its rule (a note or warning), and without any signals at least a warning. A symptom that
     no cause explains is a finding of its own, at the place where the signal breaks.
     """
+    symptoms = [(rule, _within_doubt(hit, signals)) for rule, hit in symptoms]
     explained: set[int] = set()
     findings = []
     for rule, hit in causes:
@@ -50,6 +51,13 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
         if index not in explained and not CONSEQUENCES.get(rule.name, frozenset()) & present:
             findings.append(_symptom(rule, hit, signals))
     return tuple(sorted(_merged(findings), key=lambda finding: finding.sort_key))
+
+
+def _within_doubt(hit: Hit, signals: Signals | None) -> Hit:
+    """A prediction over ops that it does not know is a note: it may be right, and nobody should stop for it."""
+    if signals is None or not signals.doubts:
+        return hit
+    return replace(hit, level=Level.NOTE)
 
 
 def _predicted(rule: Rule, hit: Hit) -> tuple[str, ...]:

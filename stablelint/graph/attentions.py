@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: What may stand between the scores and the softmax.
 _SCORE_PATH = RESHAPES | {"add", "sub", "mul", "div", "masked_fill", "where", "to", "clamp", "neg", "cat", "pad"}
 #: What may stand between the softmax and the contraction with the values.
-_WEIGHT_PATH = RESHAPES | {"dropout", "to", "masked_fill", "where", "mul", "nan_to_num"}
+_WEIGHT_PATH = RESHAPES | {"dropout", "to", "masked_fill", "where", "mul", "div", "nan_to_num"}
 #: What may stand between a projection and the scores (rotary embeddings add and multiply by tables).
 _HEAD_PATH = RESHAPES | {"add", "mul", "div", "neg", "cat", "dropout", "to", "stack", "pad"}
 _STEPS = 40
@@ -86,7 +86,9 @@ def _spelled_out(graph: Graph, softmax: Op) -> Attention | None:
     scale, learned, op = 1.0, False, graph.ops[softmax.inputs[0]]
     for _ in range(_STEPS):
         operands = graph.data_inputs(op)
-        if op.name in {"matmul", "einsum"} and len(operands) >= 2:
+        if op.name in {"matmul", "einsum"} and len(op.inputs) >= 2:
+            # learned queries or keys do not depend on the data, the other side does; a third operand is a bias
+            operands = graph.inputs(op)[:2]
             head_dim = _contracted(op, operands[0])
             if head_dim is None:
                 return None
@@ -126,10 +128,12 @@ def _side(graph: Graph, op: Op) -> _Side:
     for _ in range(_STEPS):
         if op.index in graph.norms:
             return replace(side, normalised=True)
+        if op.parameter is not None and not op.parameter.buffer and math.isfinite(op.parameter.rms):
+            return replace(side, std=op.parameter.rms, known=True)
         if graph.weighted(op):
             std = _projected_std(graph, op)
             return side if std is None else replace(side, std=std, known=True)
-        operands = graph.data_inputs(op)
+        operands = graph.data_inputs(op) or graph.inputs(op)
         if op.name not in _HEAD_PATH or not operands:
             return side
         factor, trained = _factor(graph, op)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 #: Ops through which no gradient passes whatever comes in.
 CUTS = frozenset(
-    {"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "new_zeros"}
+    {"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "full_like"}
+    | {"rand_like", "randn_like", "randint_like", "bernoulli", "multinomial", "histc"}
+    | {"new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
 )
 
 
@@ -46,8 +48,10 @@ def find_flow(graph: Graph) -> Flow:
     signal = _ancestors(edges, sink)
     length = _lengths(edges, signal)
     starts = [index for index in sorted(signal) if not edges[index]]
+    # biases that are gathered by expert or position start paths, too, but the data comes in elsewhere
+    starts = [index for index in starts if graph.ops[index].name in {"input", "embedding"}] or starts
     longest = max(length[index] for index in starts)
-    # a gathered bias or a class token also starts a path, but a short one; of the long ones the trunk has most ops
+    # of the sources far from the sink the trunk has most ops; a side input that comes in late is none
     paths = {start: _dominators(edges, signal, start, sink) for start in starts if 2 * length[start] >= longest}
     source = max(paths, key=lambda start: (len(paths[start]), -start))
     trunk = paths[source]

@@ -19,11 +19,15 @@ _MOMENTS = RESHAPES | {"pow", "square", "abs", "sub", "mul", "identity"}
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A normalisation: ``op`` yields the normalised values of ``source``; ``eps`` where it is known."""
+    """A normalisation: ``op`` yields the normalised values of ``source``.
+
+    ``frozen`` marks one by stored statistics, which stand for those of the data that a model was pretrained on.
+    """
 
     op: Op
     source: Op
     handwritten: bool = False
+    frozen: bool = False
 
 
 def find_norms(graph: Graph) -> dict[int, Norm]:
@@ -33,9 +37,9 @@ def find_norms(graph: Graph) -> dict[int, Norm]:
         if op.name in NORMS and op.inputs:
             found[op.index] = Norm(op, graph.ops[op.inputs[0]])
         elif op.name in {"div", "mul"} and len(op.inputs) == 2:
-            source = _normalised(graph, op)
-            if source is not None:
-                found[op.index] = Norm(op, source, handwritten=True)
+            source, frozen = _normalised(graph, op), _frozen(graph, op)
+            if source is not None or frozen is not None:
+                found[op.index] = Norm(op, source or frozen or op, handwritten=True, frozen=source is None)
     return found
 
 
@@ -58,6 +62,17 @@ def _normalised(graph: Graph, op: Op) -> Op | None:
                 continue
             if shared:
                 return graph.ops[min(shared)]
+    return None
+
+
+def _frozen(graph: Graph, op: Op) -> Op | None:
+    """What ``op`` scales by stored statistics: a batch norm whose statistics are frozen, as detectors have it."""
+    for value, factor in (op.inputs, op.inputs[::-1]):
+        if not graph.is_data(graph.ops[value]) or graph.is_data(graph.ops[factor]):
+            continue
+        behind = (graph.ops[index].parameter for index in _back(graph, factor, _FINISHING, 10) | {factor})
+        if any(weight is not None and weight.buffer and weight.name.endswith("running_var") for weight in behind):
+            return graph.ops[value]
     return None
 
 

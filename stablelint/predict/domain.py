@@ -47,9 +47,11 @@ class Value:
     ``base`` are kept as ``function(base)`` and send their cotangent straight to the base; ``witnesses`` are the
     tensors between, which only take note of the gradient that passes through them (``observed``).
     ``allowed`` marks the columns that a mask leaves open in each row of attention scores. ``reduced`` says that
-    the value is the mean or the sum (factor) of another value over axes; ``exponent`` that it is exp of another.
-    ``attention`` holds the mean peak, uniform peak and entropy of softmax rows. ``alignments`` say for each parent
-    which axes correspond (by default those of equal size), for the profiles of :mod:`stablelint.predict.profile`.
+    the value is the sum of another value over axes times a factor; ``exponent`` that it is exp of another.
+    ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
+    layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
+    ``profile`` and ``focus``, the profiles of values and cotangent along axes
+    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis.
     """
 
     shape: tuple[int, ...]
@@ -65,6 +67,8 @@ class Value:
     attention: tuple[float, float, float] | None = None
     alignments: tuple[Alignment, ...] = ()
     profile: Profile | None = None
+    segments: tuple[int, tuple[Value, ...]] | None = None
+    steps: tuple[Value, ...] = ()
     cotangent: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +13,9 @@ from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op
 from stablelint.predict.call import Call, Operand, Result
 from stablelint.predict.domain import LIMIT, Table, Value, copied, settle
-from stablelint.predict.leaves import known_array, leaf
+from stablelint.predict.leaves import known_array, leaf, parameter_value
 from stablelint.predict.profile import Alignment, carried_back, mixed
+from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
 
 
@@ -42,24 +45,56 @@ def run(graph: Graph) -> Interpretation:
         if isinstance(sink, tuple) and sink:
             sink = sink[0]
         if isinstance(sink, Value):
-            backward(sink)
+            failed: list[Value] = []
+            backward(sink, failed)
+            _note(found, failed)
     return found
 
 
-def backward(sink: Value) -> None:
-    """Send the gradient of a fixed random projection with unit-variance weights back from ``sink``."""
+def backward(sink: Value, failed: list[Value] | None = None) -> None:
+    """Send the gradient of a fixed random projection with unit-variance weights back from ``sink``.
+
+    Values whose cotangent rule fails are added to ``failed``; no gradient goes past them on that way.
+    """
     seed = np.zeros(sink.table.shape)
     seed.flat[-1] = 1.0
     sink.cotangent = settle(seed, sink.shape)
     for value in sorted(_ancestors(sink), key=lambda found: found.order, reverse=True):
         if value.cotangent is not None:
             for place, (parent, pull) in enumerate(value.parents):
-                _send(value, parent, settle(pull(value.cotangent), parent.shape), value.alignment(place))
+                back = _pulled(pull, value.cotangent)
+                if back is not None:
+                    _send(value, parent, settle(back, parent.shape), value.alignment(place))
+                elif failed is not None:
+                    failed.append(value)
         total = value.gradient()
         if total is not None:
             for witness, pull in value.witnesses:
-                found = settle(pull(total), witness.shape)
+                seen = _pulled(pull, total)
+                if seen is None:
+                    continue
+                found = settle(seen, witness.shape)
                 witness.observed = found if witness.observed is None else witness.observed + found
+
+
+def _note(found: Interpretation, failed: list[Value]) -> None:
+    """Name the ops whose cotangent could not be computed among those that no rule covers."""
+    broken = {id(value) for value in failed}
+    for index, value in found.values.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(id(part) in broken for part in parts):
+            found.unknown[found.graph.ops[index].name] += 1
+            found.reasons[index] = "its cotangent has no finite value"
+
+
+def _pulled(pull: Callable[[Table], Table], cotangent: Table) -> Table | None:
+    """``pull(cotangent)``: the largest number beyond the range of floats, None where a rule fails on its operands."""
+    try:
+        return pull(cotangent)
+    except OverflowError:
+        return np.full_like(cotangent, LIMIT)
+    except (ArithmeticError, ValueError, IndexError):
+        return None
 
 
 def _send(value: Value, parent: Value, table: Table, alignment: Alignment) -> None:
@@ -104,12 +139,31 @@ def _evaluate(found: Interpretation, op: Op) -> Operand:
     known = known_array(op)
     if known is not None:
         return known
-    if op.name in ("input", "parameter", "constant") or op.parameter is not None:
+    if op.name in ("input", "parameter", "constant"):
         return leaf(op)
     if not op.floating:
         return None
+    result = _transferred(found, op)
+    if op.parameter is not None and isinstance(result, Value):  # a weight that is computed from others
+        _rescale(result, parameter_value(op.parameter))
+    return result
+
+
+def _rescale(derived: Value, true: Value) -> None:
+    """Give a derived weight its true second moment; what its elements have in common keeps its share."""
+    if derived.power > 0:
+        ratio = true.power / derived.power
+        derived.table, derived.mean = derived.table * ratio, derived.mean * math.sqrt(ratio)
+    else:
+        derived.table, derived.mean = true.table, true.mean
+
+
+def _transferred(found: Interpretation, op: Op) -> Result:
     operands = tuple(found.values.get(index) for index in op.inputs)
     call = Call(op, operands, _shapes(found.graph, op))
+    frozen = _frozen_norm(found, op)
+    if frozen is not None:
+        return frozen
     try:
         return _checked(RULES[op.name](call), call)
     except KeyError as error:
@@ -119,6 +173,15 @@ def _evaluate(found: Interpretation, op: Op) -> Operand:
     found.unknown[op.name] += 1
     found.reasons[op.index] = reason
     return passed_through(call)
+
+
+def _frozen_norm(found: Interpretation, op: Op) -> Value | None:
+    """A batch norm by stored statistics is taken to fit the data, as it does with the weights it belongs to."""
+    norm = found.graph.norms.get(op.index)
+    source = found.values.get(norm.source.index) if norm is not None and norm.frozen else None
+    if not isinstance(source, Value) or source.rank < 2 or source.shape != op.shape:
+        return None
+    return normalized(source, [axis for axis in range(source.rank) if axis != 1], 1e-5)
 
 
 def _checked(result: Result, call: Call) -> Result:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 
@@ -36,7 +38,14 @@ def signals(found: Interpretation) -> Signals:
             rows.append(row)
             if not row.finite and nonfinite is None:
                 nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
-    return Signals("predicted", tuple(rows), _parameters(found), nonfinite)
+    return Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+
+
+def _doubts(found: Interpretation) -> tuple[str, ...]:
+    """The ops of the signal path that no rule covers or whose result depends on data that a trace does not have."""
+    signal = found.graph.flow.signal
+    doubted = {found.graph.ops[index].name for index in found.reasons if index in signal}
+    return tuple(sorted(doubted | {op.name for op in found.graph if op.guessed and op.index in signal}))
 
 
 def _parts(found: Interpretation, index: int) -> tuple[Value, ...]:
@@ -51,13 +60,13 @@ def _parts(found: Interpretation, index: int) -> tuple[Value, ...]:
     return value[:1]
 
 
-def _reference(found: Interpretation) -> tuple[float, int] | None:
-    """Gradient rms and size of the output: the sink, or the last trunk op of more than one element before a loss."""
+def _reference(found: Interpretation) -> tuple[float, int, int] | None:
+    """Gradient rms, size and index of the output: the sink, or the last trunk op of several elements before a loss."""
     for index in reversed(found.graph.flow.trunk):
         parts = _parts(found, index)
         if len(parts) == 1 and math.prod(parts[0].shape) > 1:
             power = _power(parts[0].gradient())
-            return (math.sqrt(power), math.prod(parts[0].shape)) if power else None
+            return (math.sqrt(power), math.prod(parts[0].shape), index) if power else None
     return None
 
 
@@ -65,7 +74,7 @@ def _power(table: Table | None) -> float | None:
     return None if table is None else max(float(table.flat[-1]), 0.0)
 
 
-def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tuple[float, int] | None) -> Signal:
+def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tuple[float, int, int] | None) -> Signal:
     value = parts[0]
     size = sum(math.prod(part.shape) for part in parts)
     rms = math.sqrt(sum(part.power for part in parts) / len(parts))
@@ -73,9 +82,14 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
     reached = [power for power in gradients if power is not None]
     grad = math.sqrt(sum(reached) / len(parts)) if reached else None
     sensitivity = None
-    if grad is not None and reference is not None and reference[0] > 0:
+    # zeros that the output does listen to (a bias at its initial value) have no relative change
+    listened = rms == 0 and bool(grad)
+    # and the size of a loss behind the output says nothing about the network
+    before_loss = reference is not None and op.index <= reference[2]
+    if grad is not None and reference is not None and before_loss and not listened:
         sensitivity = rms * (grad / reference[0]) * math.sqrt(size / reference[1])
-    peak, uniform, entropy = value.attention or (None, None, None)
+    attends = op.name != "softmax" or any(attention.softmax is op for attention in found.graph.attentions())
+    peak, uniform, entropy = (value.attention if attends else None) or (None, None, None)
     dead, saturated = _activation(found, op)
     moved = op.name in RESHAPES
     return Signal(
@@ -88,15 +102,28 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         grad_rms=grad,
         sensitivity=sensitivity,
         similarity=None if moved else _similarity(value, 0),
-        token_similarity=_similarity(value, 1) if value.rank == 3 and not moved else None,
+        token_similarity=None if moved else _token_similarity(value),
         unit_similarity=None if moved else _unit_similarity(value),
         dead=dead,
         saturated=saturated,
+        retention=_retention(value),
         peak=peak,
         uniform_peak=uniform,
         entropy=entropy,
         finite=rms < _LARGEST.get(op.dtype, math.inf),
     )
+
+
+def _retention(value: Value) -> float | None:
+    """Median factor on the gradient per step of a recurrent layer, over the first steps on its way back in time."""
+    powers = [_power(step.gradient()) for step in value.steps]
+    sizes = [math.sqrt(power) for power in powers if power is not None]
+    if len(sizes) < 4 or len(sizes) < len(powers) or max(sizes) == 0:
+        return None
+    way = sizes[: max(range(len(sizes)), key=sizes.__getitem__) + 1]
+    if len(way) < 4:
+        return None
+    return median([before / after if after > 0 else 0.0 for before, after in pairwise(way)][-8:])
 
 
 def _similarity(value: Value, axis: int) -> float | None:
@@ -105,6 +132,15 @@ def _similarity(value: Value, axis: int) -> float | None:
         return None
     pattern = tuple(int(other != axis) for other in range(value.rank))
     return float(np.clip(value.table[pattern] / value.power, -1.0, 1.0))
+
+
+def _token_similarity(value: Value) -> float | None:
+    """One minus the variance between tokens of a sample over all variance; axes are batch, token, feature."""
+    if value.rank != 3 or min(value.shape[:2]) < 2:
+        return None
+    within = value.power - float(value.table[1, 0, 1])
+    total = value.power - float(value.table[0, 0, 1])
+    return float(np.clip(1 - within / total, 0.0, 1.0)) if total > 1e-14 * value.power else None
 
 
 def _unit_similarity(value: Value) -> float | None:

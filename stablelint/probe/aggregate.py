@@ -103,7 +103,8 @@ def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
     filled = []
     for row in rows:
         # zeros that the output does listen to (a bias at its initial value) have no relative change
-        listened = row.rms == 0 and bool(row.grad_rms)
+        # and the size of a loss behind the output says nothing about the network
+        listened = (row.rms == 0 and bool(row.grad_rms)) or row.op > reference.op
         if row.rms is None or row.grad_rms is None or not reference.grad_rms or listened:
             filled.append(row)
             continue

@@ -158,14 +158,16 @@ def similarity(value: torch.Tensor) -> float | None:
 
 
 def token_similarity(value: torch.Tensor) -> float | None:
-    """Mean cosine between different positions of one sample; shape (batch, positions, features)."""
-    flat = value.double()
-    norms = flat.norm(dim=-1, keepdim=True)
-    if not bool((norms > 0).all()):
-        return None
-    flat = flat / norms
-    count = flat.shape[1]
-    return float(((flat.sum(1).square().sum(-1) - count) / (count * (count - 1))).mean())
+    """One minus the variance between positions of a sample over all variance; shape (batch, positions, features).
+
+    1.0: positions of a sample are the same though samples differ; 0: positions differ as much as samples do. The
+    common offset of all elements does not count, so that values near 1/2 behind a sigmoid do not look alike.
+    """
+    table = value.double()
+    total = float((table - table.mean((0, 1))).square().mean())
+    within = float((table - table.mean(1, keepdim=True)).square().mean())
+    noise = 1e-14 * float(table.square().mean())  # what float32 cannot tell apart
+    return 1 - within / total if table.shape[0] > 1 and total > noise else None
 
 
 def units(value: torch.Tensor) -> torch.Tensor:

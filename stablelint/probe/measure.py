@@ -13,8 +13,9 @@ from stablelint.errors import TraceTargetError
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import Pass, aggregate
+from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
-from stablelint.probe.kernel import Kernel, tangent_kernel
+from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.wake import asleep, awakened
 from stablelint.signals import NonFinite, Signals
@@ -24,6 +25,8 @@ Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
 
 SEEDS = 3
+#: Elements of all activations of a pass above which a model counts as large (a ResNet-18 on two images has 2e7).
+_LARGE = 30_000_000
 
 
 def measure(
@@ -61,6 +64,8 @@ def measure(
 
 def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     with preserved(model), training(model), torch.enable_grad():
+        seed_everything(seed)
+        calibrate(model, inputs)
         seed_everything(seed)
         plain_pass = _pass(model, inputs, origins, seed, loss)
         if not plain_pass.blocked or not asleep(model):
@@ -101,7 +106,9 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
-        kernel = _kernel(sink, seed, [p for _, p in named])
+        elements = sum(reading.numel for reading in gauge.readings.values())
+        if seed == 0 or elements < _LARGE:
+            kernel = _kernel(sink, seed, [p for _, p in named], elements)
     gauge.backward_order.clear()
     for _, parameter in named:
         parameter.grad = None
@@ -114,10 +121,11 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     return Pass(graph, gauge.readings, parameters, kernel, forward or backward)
 
 
-def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter]) -> Kernel | None:
+def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], elements: int) -> Kernel | None:
     generator = torch.Generator().manual_seed(seed)
     projection = torch.randn(sink.shape[1:], generator=generator).to(sink).expand(sink.shape)
-    outputs = 16 if sum(p.numel() for p in parameters) < 50_000_000 else 4
+    # one backward pass per output: fewer on large models, and none again for their further seeds
+    outputs = OUTPUTS if elements < _LARGE else 4
     try:
         return tangent_kernel(sink, projection, parameters, outputs)
     except RuntimeError:

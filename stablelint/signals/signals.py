@@ -25,7 +25,8 @@ class Signal:
       * sqrt(numel(x) / numel(output)): what the output still hears of this op. It does not depend on a scale that
       a following norm removes.
     - ``similarity``: mean cosine between different samples of the batch (1.0: the op does not tell them apart);
-      ``token_similarity``: the same between positions of one sample.
+      ``token_similarity``: one minus the variance between positions of a sample over all variance (1.0: all
+      tokens of a sample are the same though samples differ).
     - ``unit_similarity``: share of the second moment that all units have in common, the smaller of that of the
       values and that of the gradients (1.0: all units compute and learn the same thing).
     - ``dead``: share of units that are zero with zero derivative for the whole batch; ``saturated``: share of
@@ -90,13 +91,16 @@ class NonFinite:
 class Signals:
     """The signals of a model, in execution order, and what they were taken from.
 
-    ``discrimination`` says how differently the parameters learn from different samples (or tokens): the largest
-    eigenvalue of the centred tangent kernel over that of the tangent kernel itself, gradients scaled per tensor
-    as Adam does (0: every sample pushes the weights the same way). The condition number of this kernel decides
-    trainability (Xiao, Pennington and Schoenholz 2020, arXiv:1912.13053). ``sharpness`` is the largest eigenvalue
-    of the kernel itself for a unit-variance output gradient; plain gradient descent needs steps below its inverse.
-    ``awakened`` counts the zero-initialised parameters that were given a small value along their gradient
-    before the gradient was measured behind them.
+    - ``discrimination``: how differently the parameters learn from different samples: the largest eigenvalue of the
+      centred tangent kernel over that of the kernel itself, gradients scaled per tensor as Adam does (0: every
+      sample pushes the weights the same way). The condition number of this kernel decides trainability (Xiao,
+      Pennington and Schoenholz 2020, arXiv:1912.13053).
+    - ``sharpness``: the largest eigenvalue of the kernel for a unit-variance output gradient; plain gradient
+      descent needs steps below its inverse.
+    - ``awakened``: the zero-initialised parameters that were given a small value along their gradient before the
+      gradient was measured behind them.
+    - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
+      predicted around them is never an error.
     """
 
     source: Source
@@ -107,6 +111,7 @@ class Signals:
     discrimination: float | None = None
     sharpness: float | None = None
     awakened: int = 0
+    doubts: tuple[str, ...] = ()
 
     @cached_property
     def trunk(self) -> tuple[Signal, ...]:

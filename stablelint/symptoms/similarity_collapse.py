@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
-from stablelint.signals import Signals
+from stablelint.signals import Signal, Signals
 
 
 @rule(
@@ -38,20 +38,24 @@ def similarity_collapse(
             level=Level.ERROR,
         )
     tokens = [row for row in trunk if row.token_similarity is not None]
-    if len(tokens) > 1 and 1 - (tokens[-1].token_similarity or 0.0) < token_error_below:
-        different = max(tokens, key=lambda row: 1 - (row.token_similarity or 0.0))
-        if 1 - (different.token_similarity or 0.0) < 0.1:
+    if len(tokens) > 1 and _between_tokens(tokens[-1]) < token_error_below:
+        different = max(tokens, key=_between_tokens)
+        if _between_tokens(different) < 0.1:
             return
         after = tokens[tokens.index(different) :]
-        place = next(row for row in after if 1 - (row.token_similarity or 0.0) < token_error_below)
+        place = next(row for row in after if _between_tokens(row) < token_error_below)
         yield Hit(
             place.site,
-            f"all tokens of a sample are the same to within {max(1 - (tokens[-1].token_similarity or 0.0), 1e-16):.1e}"
-            f" at the output (apart by {1 - (different.token_similarity or 0.0):.2f} at "
-            f"{different.label})",
+            f"the tokens of a sample have become one: {max(_between_tokens(tokens[-1]), 1e-16):.1e} of the variance at "
+            f"the output is between them ({_between_tokens(different):.2f} at {different.label})",
             fix="keep a residual path around attention and feed-forward layers",
             facts={"token_similarity": tokens[-1].token_similarity},
             span=(different.op, tokens[-1].op),
             modules=(place.site.module,),
             level=Level.ERROR,
         )
+
+
+def _between_tokens(row: Signal) -> float:
+    """Share of the variance that lies between the tokens of a sample."""
+    return 1 - (row.token_similarity or 0.0)

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
 from stablelint.targets.loading import describe
+from stablelint.trace.provenance import fake_weight
 
 # What a fake tensor cannot do says nothing about the inputs.
 _UNDECIDED = (
@@ -80,7 +81,7 @@ class Attempts:
         try:
             if self._state is None:
                 named = [*self.model.named_parameters(), *self.model.named_buffers()]
-                self._state = {name: self._mode.from_tensor(tensor) for name, tensor in named}
+                self._state = {name: fake_weight(tensor, self._mode) for name, tensor in named}
             args, kwargs = tree_map(self._faked, (inputs.args, inputs.kwargs))
         except Exception as error:  # a tensor subclass that cannot be faked
             return Outcome(error=UnsupportedFakeTensorException(str(error)))

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from stablelint.errors import BuildTargetError, InputTargetError, TargetError
+from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.discover import Found, discover, named
-from stablelint.targets.inputs import Maker, check_example, example, infer
-from stablelint.targets.library import library_factory
+from stablelint.targets.inputs import Maker, check_example, example, from_library, infer
+from stablelint.targets.library import LibraryModel, library_model
+from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
-from stablelint.targets.spec import Request, split
+from stablelint.targets.size import most_parameters, ran_out, too_large
+from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
@@ -33,7 +36,11 @@ _INPUT_SEED = 1_000_003
 
 @dataclass
 class Built:
-    """A model with its inputs; ``rebuild(seed)`` gives a fresh model and fresh inputs."""
+    """A model with its inputs; ``rebuild(seed)`` gives a fresh model and fresh inputs.
+
+    The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
+    their distributions. ``rebuild`` always allocates.
+    """
 
     name: str
     model: nn.Module
@@ -61,30 +68,40 @@ class _Source:
     imported: Origins | None
     folders: tuple[Path, ...] = field(default_factory=entered)
     shared: bool = False
-    first: tuple[nn.Module, Origins | None] | TargetError | None = field(default=None, repr=False)
+    real: bool = False
+    library: LibraryModel | None = None
+    first: _First | TargetError | None = field(default=None, repr=False)
 
 
-def candidates(request: Request) -> list[Candidate]:
+#: A model, what was observed at its building, and what to say about it.
+_First = tuple[nn.Module, "Origins | None", tuple[str, ...]]
+
+
+def candidates(request: Request, *, real: bool = False) -> list[Candidate]:
     """Import what the request names and find its models; user code runs.
 
-    Raises ImportTargetError or BuildTargetError. A file that was found below a directory may hold no model: then the
-    list is empty.
+    With ``real`` the models will be run: their weights must be allocated. Raises ImportTargetError or
+    BuildTargetError. A file that was found below a directory may hold no model: then the list is empty.
     """
     settle()
     parts = split(request.spec)
-    if parts.kind in ("torchvision", "timm"):
+    if parts.kind in LIBRARIES:
         assert parts.name is not None
         importable(Path.cwd())
-        make = library_factory(parts.kind, parts.name)
-        return [_candidate(_Source(request.spec, Found(parts.name, "factory", make, make), None, None))]
+        library = library_model(parts.kind, parts.name, dict(parts.kwargs))
+        found = Found(parts.name, "factory", library.make, library.make)
+        return [_candidate(_Source(request.spec, found, None, None, library=library, real=real))]
     # Models at module level are built by the import.
     with _observed(None) as origins:
         module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     text = _text(module)
     if parts.name is not None:
-        found = named(module, parts.name, text, parts.source)
-        return [_candidate(_Source(f"{parts.source}:{found.name}", found, module, origins))]
-    every = [_Source(f"{parts.source}:{each.name}", each, module, origins) for each in discover(module, text or "")]
+        found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
+        return [_candidate(_Source(f"{parts.source}:{found.name}", found, module, origins, real=real))]
+    every = [
+        _Source(f"{parts.source}:{each.name}", each, module, origins, real=real)
+        for each in discover(module, text or "")
+    ]
     sources = _without_parts(every)
     for source in sources:
         source.shared = len(sources) > 1
@@ -95,6 +112,29 @@ def candidates(request: Request) -> list[Candidate]:
     return [_candidate(source) for source in sources]
 
 
+def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
+    """A factory or class with the user's arguments."""
+    assert parts.name is not None
+    value: object = module
+    for part in parts.name.split("."):
+        if not hasattr(value, part):
+            return named(module, parts.name, text, parts.source)  # raises the sentence
+        value = getattr(value, part)
+    if isinstance(value, nn.Module) or not callable(value):
+        raise BuildTargetError(f"{parts.source}:{parts.name} is a {type(value).__name__}, which takes no arguments")
+    kwargs = dict(parts.kwargs)
+    try:
+        inspect.signature(value).bind(*parts.args, **kwargs)
+    except TypeError as error:
+        known = list(inspect.signature(value).parameters)
+        near = next((hint for key in kwargs if key not in known and (hint := did_you_mean(key, known))), "")
+        raise BuildTargetError(f"{parts.source}:{parts.name}{parts.text}: {error}{near}") from None
+    except ValueError:  # a signature that cannot be read
+        pass
+    kind = "class" if inspect.isclass(value) else "factory"
+    return Found(f"{parts.name}{parts.text}", kind, partial(value, *parts.args, **kwargs), value)
+
+
 def _candidate(source: _Source) -> Candidate:
     return Candidate(source.name, lambda: _built(source))
 
@@ -103,11 +143,10 @@ def _built(source: _Source) -> Built:
     importable(*source.folders)
     if isinstance(source.first, TargetError):
         raise source.first
-    model, origins = source.first or _construct(source, 0)
+    model, origins, remarks = source.first or _build(source)
     source.first = None
     attempts = Attempts(model, lambda: _construct(source, 0, observe=False)[0])
     maker, remark = _maker(source, model, attempts)
-    remarks = (remark,) if remark else ()
     inputs = _inputs(source, maker, 0, model)
     _materialise(model, inputs)
 
@@ -117,7 +156,26 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    return Built(source.name, model, inputs, origins, remarks, rebuild)
+    return Built(source.name, model, inputs, origins, remarks + ((remark,) if remark else ()), rebuild)
+
+
+def _build(source: _Source) -> _First:
+    """The first model of a source: allocated, unless it may stay without weights and is too large for them."""
+    library = source.library
+    remarks = (library.remark,) if library is not None and library.remark else ()
+    if library is not None and library.virtual and not source.real:
+        return *_construct(source, 0, allocate=False), remarks
+    most = most_parameters(real=source.real)
+    try:
+        return *_construct(source, 0, most=most), remarks
+    except BuildTargetError as error:
+        if not ran_out(error):
+            raise
+    if source.real:
+        raise BuildTargetError(too_large(source.name, most))
+    model, origins = _construct(source, 0, allocate=False)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return model, origins, (*remarks, f"checked without allocating its {count / 1e9:.1f} billion parameters")
 
 
 def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None]:
@@ -132,21 +190,28 @@ def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker
                 raise
         else:
             return given.make, None
+    if source.library is not None and source.library.inputs is not None:
+        told = from_library(source.library, model, attempts)
+        if told is not None:
+            return told
     return infer(model, attempts, source.name, in_file=source.module is not None)
 
 
-def _construct(source: _Source, seed: int, *, observe: bool = True) -> tuple[nn.Module, Origins | None]:
+def _construct(
+    source: _Source, seed: int, *, observe: bool = True, allocate: bool = True, most: int | None = None
+) -> tuple[nn.Module, Origins | None]:
     """A fresh model and what was observed at its building; without ``observe`` an instance is copied."""
     found = source.found
     seed_everything(seed)
     with sentence(BuildTargetError, "while the model is built", source.name):
         if found.kind == "instance":
             return (found.value if observe else copy.deepcopy(found.value)), source.imported
-        with _observed(source.imported) if observe else nullcontext() as origins:
+        observed = _observed(source.imported, allocate=allocate, most=most) if observe else nullcontext()
+        with observed as origins:
             model = found.make()
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
-    return model, origins
+    return network(model), origins
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
@@ -161,7 +226,7 @@ def _without_parts(sources: list[_Source]) -> list[_Source]:
         return sources
     for source in sources:
         try:
-            source.first = _construct(source, 0)
+            source.first = _build(source)
         except TargetError as error:
             source.first = error
     kept = []
@@ -207,10 +272,12 @@ def seed_everything(seed: int) -> None:
     numpy.random.seed(seed % 2**32)
 
 
-def _observed(origins: Origins | None) -> AbstractContextManager[Origins]:
+def _observed(
+    origins: Origins | None, *, allocate: bool = True, most: int | None = None
+) -> AbstractContextManager[Origins]:
     from stablelint.trace import observe_build
 
-    return observe_build(origins)
+    return observe_build(origins, allocate=allocate, most=most)
 
 
 def _text(module: ModuleType) -> str | None:

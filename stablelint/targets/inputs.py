@@ -17,7 +17,9 @@ from torch import nn
 from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts, Outcome
+from stablelint.targets.config_inputs import only_text
 from stablelint.targets.guess import Proposal
+from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
 from stablelint.targets.proposals import detection_inputs, proposals
 from stablelint.targets.repair import repairs, shorter
@@ -59,6 +61,22 @@ def check_example(attempts: Attempts, inputs: Inputs, given: Example, target: st
     outcome = attempts.checked(inputs)
     if outcome.error is not None:
         raise InputTargetError(describe(outcome.error, f"when it is called with {given.where}", target))
+
+
+def from_library(library: LibraryModel, model: nn.Module, attempts: Attempts) -> tuple[Maker, str] | None:
+    """The first inputs told by the model's library that its forward accepts; None when it accepts none."""
+    assert library.inputs is not None
+    for make, described in library.inputs(model):
+        if library.virtual and only_text(described):
+            return partial(_from_seed, make), f"inputs inferred: {described}"
+        outcome = attempts.fake(make(0))
+        if outcome.error is None or outcome.undecided:  # the recorder can do more than a trial
+            return partial(_from_seed, make), f"inputs inferred: {described}"
+    return None
+
+
+def _from_seed(make: Callable[[int], Inputs], seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)
+    return make(seed)
 
 
 def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = True) -> tuple[Maker, str]:
@@ -174,7 +192,8 @@ def _keeps_batch(proposal: Proposal, outcome: Outcome) -> bool:
 def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     for parameter in model.parameters():
         if parameter.dtype.is_floating_point:
-            return parameter.device, parameter.dtype
+            device = torch.device("cpu") if parameter.is_meta else parameter.device  # built without its weights
+            return device, parameter.dtype
     return torch.device("cpu"), torch.get_default_dtype()
 
 

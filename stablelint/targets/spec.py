@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.machinery
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stablelint.errors import UsageError, did_you_mean
 
 #: Libraries whose models are built by name.
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "hf")
 
-_FORMS = "path/file.py, path/file.py:factory, package.module:factory, torchvision:NAME or timm:NAME"
+_FORMS = (
+    "path/file.py, path/file.py:factory, path/file.py:factory(depth=24), package.module:factory, torchvision:NAME, "
+    "timm:NAME or hf:CONFIG"
+)
+_CALL = re.compile(r"(?P<target>[^()]+:[\w.]+)(?P<call>\(.*\))", re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
 _SKIPPED_FILES = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py|setup\.py")
@@ -35,11 +41,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Parts:
-    """A spec taken apart: ``kind`` is "file", "module", "torchvision" or "timm"; ``name`` is what follows the colon."""
+    """A spec taken apart: ``kind`` is "file", "module" or one of LIBRARIES; ``name`` is what follows the colon.
+
+    ``args`` and ``kwargs`` are the literal arguments of a factory, or what follows the ``?`` of a library's model;
+    ``called`` says that the user wrote them, ``text`` is how.
+    """
 
     kind: str
     source: str
     name: str | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    called: bool = False
+    text: str = ""
 
 
 def expand(specs: Sequence[str], *, swept: bool = False) -> list[Request]:
@@ -53,17 +67,21 @@ def expand(specs: Sequence[str], *, swept: bool = False) -> list[Request]:
 
 def split(spec: str) -> Parts:
     """Take one spec apart; raises UsageError like :func:`expand`."""
-    if Path(spec).is_file():
+    if Path(spec).is_file() and not spec.startswith(tuple(f"{library}:" for library in LIBRARIES)):
         return Parts("file", _python_file(spec))
+    library, colon, rest = spec.partition(":")
+    if colon and library in LIBRARIES:
+        return _library_parts(spec, library, rest)
+    called = _CALL.fullmatch(spec)
+    if called is not None:
+        parts = split(called["target"])
+        args, kwargs = _literals(called["call"], spec)
+        return replace(parts, args=args, kwargs=kwargs, called=True, text=called["call"])
     head, colon, name = spec.rpartition(":")
     if not colon:
         raise UsageError(_no_such_path(spec))
     if not name or not head:
         raise UsageError(f"{spec!r} is not complete: write {_FORMS}")
-    if head in LIBRARIES:
-        return Parts(head, head, name)
-    if head == "hf":
-        raise UsageError(f"{spec}: hf: targets are not supported yet; build the model in a file with `def build()`")
     if head.endswith(".py") or os.sep in head or Path(head).exists():
         if not Path(head).is_file():
             raise UsageError(_no_such_path(head))
@@ -74,6 +92,43 @@ def split(spec: str) -> Parts:
         return Parts("module", head, name)
     near = did_you_mean(spec, [f"{library}:{name}" for library in LIBRARIES])
     raise UsageError(f"there is no library or module {head!r} for {spec}{near}")
+
+
+def _library_parts(spec: str, library: str, rest: str) -> Parts:
+    name, mark, query = rest.partition("?")
+    if not name:
+        raise UsageError(f"{spec!r} is not complete: write {_FORMS}")
+    if library == "hf" and (name.endswith(".json") or os.sep in name) and not Path(name).exists():
+        raise UsageError(_no_such_path(name))
+    kwargs = []
+    for pair in query.split("&") if query else ():
+        key, equals, value = pair.partition("=")
+        if not equals or not _DOTTED.fullmatch(key):
+            raise UsageError(f"{spec}: write what follows the question mark as name=value&name=value")
+        try:
+            kwargs.append((key, ast.literal_eval(value)))
+        except (ValueError, SyntaxError):
+            hint = f"; a text needs quotes: {key}='{value}'" if _DOTTED.fullmatch(value) else ""
+            raise UsageError(f"{spec}: {value} is not a literal value for {key}{hint}") from None
+    return Parts(library, library, name, (), tuple(kwargs), bool(mark), f"?{query}" if mark else "")
+
+
+def _literals(call: str, spec: str) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+    """The arguments of a call, which must be literals: nothing that the user typed is evaluated."""
+    try:
+        node = ast.parse(f"f{call}", mode="eval").body
+    except SyntaxError:
+        node = None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise UsageError(f"{spec}: {call} are not the arguments of one call")
+    try:
+        args = tuple(ast.literal_eval(arg) for arg in node.args)
+        kwargs = tuple((str(each.arg), ast.literal_eval(each.value)) for each in node.keywords if each.arg is not None)
+    except (ValueError, SyntaxError):
+        args, kwargs = (), ()
+    if len(args) + len(kwargs) < len(node.args) + len(node.keywords):
+        raise UsageError(f"{spec}: arguments must be literals such as 24, 0.5, 'gelu', True or [1, 2]")
+    return args, kwargs
 
 
 def shown(path: Path | str) -> str:

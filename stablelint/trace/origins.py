@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from stablelint.site import Site
 from stablelint.trace.canonical import is_inplace, raw_name
 from stablelint.trace.frames import is_torch_file, position, user_frame
+from stablelint.trace.provenance import Builder, Provenance
 
 _INIT_FILE = nn.init.__file__
 # Writes of values into memory that another function allocated carry the writer's name; these only pass values on.
@@ -26,6 +29,8 @@ _NO_VALUES = frozenset({"empty", "empty_like", "new_empty", "empty_strided"})
 _PLAIN_INPLACE = frozenset(
     {"requires_grad_", "detach_", "share_memory_", "resize_", "retain_grad", "set_", "swapaxes_"}
 )
+# What gives away memory that may then be written without torch knowing.
+_LEAKS = frozenset({"numpy", "__array__", "data_ptr", "__dlpack__", "untyped_storage", "storage", "_typed_storage"})
 
 
 class Origins:
@@ -34,6 +39,7 @@ class Origins:
     def __init__(self) -> None:
         self._writers: dict[int, tuple[StorageWeakRef, str, Site, int]] = {}
         self._modules: dict[int, tuple[weakref.ref[nn.Module], Site]] = {}
+        self.provenance = Provenance()
 
     def parameter(self, tensor: torch.Tensor) -> tuple[str, Site] | None:
         """The function that last wrote the values of ``tensor`` and the user line that it was called from."""
@@ -63,15 +69,31 @@ class Origins:
     def _construct(self, module: nn.Module, site: Site) -> None:
         self._modules[id(module)] = (weakref.ref(module), site)
 
+    def _moved(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
+        """``other`` stands for ``tensor`` from now on."""
+        found = self._writer(tensor)
+        if found is not None:
+            self._write(other, found[1], found[2])
+
 
 @contextmanager
-def observe_build(origins: Origins | None = None) -> Iterator[Origins]:
-    """Observe initial values and constructions while active; ``origins`` continues an earlier observation."""
+def observe_build(
+    origins: Origins | None = None, *, allocate: bool = True, most: int | None = None
+) -> Iterator[Origins]:
+    """Observe initial values and constructions while active; ``origins`` continues an earlier observation.
+
+    Without ``allocate`` large tensors are built on meta, and :attr:`Origins.provenance` knows their distributions;
+    the code that builds sees no difference. ``most`` is the number of parameters above which a build that allocates
+    ends with :class:`stablelint.trace.provenance.TooLarge`.
+    """
     origins = Origins() if origins is None else origins
     boundary: FrameType | None = sys._getframe(1)  # frames outside of the one that entered are not the model's
     while boundary is not None and boundary.f_code.co_filename.endswith("contextlib.py"):
         boundary = boundary.f_back
     saved = {name: nn.Module.__dict__.get(name) for name in ("__init__", "__setstate__")}
+    builder = Builder(origins.provenance, allocate=allocate, most=most)
+    builder.moved = origins._moved
+    thread = threading.get_ident()
 
     def observed(original: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -85,13 +107,18 @@ def observe_build(origins: Origins | None = None) -> Iterator[Origins]:
         wrapper.__wrapped__ = original  # type: ignore[attr-defined]  # inspect.signature must still see the original
         return wrapper
 
+    def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        return builder.registered(module, name, parameter) if threading.get_ident() == thread else None
+
+    hook = register_module_parameter_registration_hook(registered)  # type: ignore[arg-type]  # what it returns is used
     try:
         for name, original in saved.items():
             if original is not None:
                 setattr(nn.Module, name, observed(original))
-        with _Writes(origins, boundary):
+        with builder, _Writes(origins, boundary, hide_meta=not allocate):
             yield origins
     finally:
+        hook.remove()
         for name, original in saved.items():
             if original is not None:
                 setattr(nn.Module, name, original)
@@ -100,24 +127,38 @@ def observe_build(origins: Origins | None = None) -> Iterator[Origins]:
 class _Writes(TorchFunctionMode):
     """Notes every call that writes values."""
 
-    def __init__(self, origins: Origins, boundary: FrameType | None) -> None:
+    def __init__(self, origins: Origins, boundary: FrameType | None, *, hide_meta: bool) -> None:
         super().__init__()
         self._origins = origins
         self._boundary = boundary
+        self._hide_meta = hide_meta
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        try:
+            out = func(*args, **kwargs)
+        except RuntimeError as error:
+            if not self._hide_meta or "device" not in str(error):
+                raise
+            args, kwargs = tree_map(self._origins.provenance.on_meta, (tuple(args), dict(kwargs)))
+            out = func(*args, **kwargs)
         name = raw_name(func)
         if name in _PLAIN_INPLACE or getattr(func, "__name__", "") == "__get__":
+            if self._hide_meta and name in ("is_meta", "device"):
+                # Initialisers of torch and of libraries skip tensors on meta; they must not know.
+                return False if name == "is_meta" else torch.device("cpu") if out.type == "meta" else out
             return out
+        if name in _LEAKS and args and isinstance(args[0], torch.Tensor):
+            self._origins.provenance.written(args[0])
         frame = sys._getframe(1)
         if is_inplace(name):
             target = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
             if isinstance(target, torch.Tensor):
                 self._wrote(target, name, frame)
+        elif isinstance(kwargs.get("out"), torch.Tensor):
+            self._wrote(kwargs["out"], name, frame)
         elif isinstance(out, torch.Tensor) and (not args or out is not args[0]):
             self._made(out, name, args, kwargs, frame)
         return out

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from stablelint.inputs import Inputs
 from stablelint.trace.modules import is_scripted
 from stablelint.trace.origins import Origins, observe_build
+from stablelint.trace.provenance import fake_weight
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
@@ -85,7 +86,7 @@ def fake_weights(model: nn.Module, mode: FakeTensorMode) -> Iterator[dict[int, t
                 if tensor is None:
                     continue
                 if id(tensor) not in fakes:
-                    fakes[id(tensor)] = mode.from_tensor(tensor)
+                    fakes[id(tensor)] = fake_weight(tensor, mode)
                     real[id(fakes[id(tensor)])] = tensor
                     keep.append(tensor)
                 table[name] = fakes[id(tensor)]  # type: ignore[assignment]

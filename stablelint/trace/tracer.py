@@ -28,6 +28,7 @@ from stablelint.trace.patches import (
     recorded_script_functions,
     transformers_unaware,
 )
+from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
@@ -64,12 +65,16 @@ def trace(
                 "the model calls stablelint while stablelint traces it; remove that call from forward"
             )
         _materialise(model, inputs, origins)
+        if not fake and _on_meta(model):
+            raise TraceTargetError("the model was built without its weights, so it cannot be run on real tensors")
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
             with state.preserved_rng(0):
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
+            if _on_meta(model):
+                raise TraceTargetError(f"{_explain(error)} (on tensors without values)") from error
             reason = _first_line(error)
         with state.preserved_rng(0), state.restored_buffers(model):
             found = _real(model, inputs, origins, listener)
@@ -91,6 +96,10 @@ def _materialise(model: nn.Module, inputs: Inputs, origins: Origins | None) -> N
             state.materialise_lazy(model, inputs, origins)
     except Exception as error:
         raise TraceTargetError(_explain(error)) from error
+
+
+def _on_meta(model: nn.Module) -> bool:
+    return any(tensor.is_meta for tensor, _ in state.named_tensors(model).values())
 
 
 def _explain(error: Exception) -> str:
@@ -135,6 +144,7 @@ class _Run:
             stack.enter_context(convertible_modules(self.fake is not None))
             stack.enter_context(self.modules.hooks())
             if self.fake is not None:
+                stack.enter_context(quiet_fakes())
                 stack.enter_context(self.fake)
             stack.enter_context(self.recorder)
             output = self._call(args, kwargs)
@@ -163,9 +173,11 @@ class _Run:
         for name, (tensor, _) in current.items():
             original = real.get(id(tensor), tensor)
             if id(original) not in buffers:
-                if original is not tensor:
+                if original is not tensor and not original.is_meta:
                     values.stand_for(tensor, original)
-            elif not name.endswith(("running_mean", "running_var")):  # F.batch_norm updates these unseen
+            elif (
+                not name.endswith(("running_mean", "running_var")) and not original.is_meta
+            ):  # F.batch_norm updates these unseen
                 values.give(tensor, original, Level.PURE)
 
     def _given_inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

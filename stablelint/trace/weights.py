@@ -17,19 +17,28 @@ _ROWS, _COLUMNS = 256, 4096
 
 
 def describe(named: Mapping[str, tuple[torch.Tensor, bool]], origins: Origins | None) -> dict[str, Parameter]:
-    """The statistics of all parameters and buffers."""
+    """The statistics of all parameters and buffers.
+
+    Those of a tensor on meta come from the observation of its build. Memory that nobody wrote has none, and its
+    ``init`` is "empty".
+    """
     return {name: _describe(name, tensor, buffer, origins) for name, (tensor, buffer) in named.items()}
 
 
 def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | None) -> Parameter:
     mean = std = rms = math.nan
     similarity = None
-    if not is_lazy(tensor):
+    origin = origins.parameter(tensor) if origins is not None else None
+    init, init_site = origin if origin is not None else (None, None)
+    if origins is not None and not is_lazy(tensor) and origins.provenance.unfilled(tensor):
+        init = "empty"
+    virtual = origins.provenance.moments(tensor) if origins is not None and tensor.is_meta else None
+    if virtual is not None:
+        mean, std, rms, similarity = virtual
+    elif not is_lazy(tensor) and init != "empty":
         with torch.no_grad():
             mean, std, rms = _moments(tensor.detach())
             similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(tensor.detach())
-    origin = origins.parameter(tensor) if origins is not None else None
-    init, init_site = origin if origin is not None else (None, None)
     if init_site is not None:
         init_site = Site(name.rpartition(".")[0], init_site.file, init_site.line, init_site.column)
     return Parameter(

@@ -160,3 +160,34 @@ def test_class_token_receives_the_gradient() -> None:
     y = model(x)
     (gradient,) = torch.autograd.grad(y, x, torch.randn_like(y))
     assert guess == pytest.approx(float(gradient.pow(2).mean().sqrt()), rel=0.25)
+
+
+def test_joined_channels_of_different_size_are_normalised_each_by_its_own() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(128)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(torch.cat([0.1 * x, 10 * x.flip(1)], 1))
+
+    model, x = Dense(), torch.randn(64, 64, requires_grad=True)
+    graph = trace(model, Inputs(x.detach())).graph
+    guess = next(row.grad_rms for row in predict(graph).rows if row.name == "input")
+    y = model(x)
+    (gradient,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert guess == pytest.approx(float(gradient.pow(2).mean().sqrt()), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_gradient_decays_through_time(kind: type[nn.RNNBase]) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = kind(32, 64, batch_first=True)  # type: ignore[call-arg]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.cell(x)[0][:, -1]
+
+    rows = signals(Last(), 8, 20, 32).rows
+    assert [row.retention for row in rows if row.retention is not None] == [pytest.approx(0.53, abs=0.06)]

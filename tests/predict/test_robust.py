@@ -11,6 +11,7 @@ import pytest
 
 from stablelint.graph import Graph, Op, Parameter
 from stablelint.predict import interpret, predict
+from stablelint.predict.domain import Value
 from stablelint.predict.transfer.rules import RULES
 
 
@@ -122,8 +123,10 @@ def test_known_mask_closes_positions() -> None:
         Op(4, "add", (2, 3), {}, (2, 6, 6)),
         Op(5, "softmax", (4,), {"dim": 2}, (2, 6, 6)),
     )
-    row = predict(Graph(ops, (5,))).by_op[5]
-    assert row.uniform_peak == pytest.approx(sum(1 / n for n in range(1, 7)) / 6, abs=0.02)
+    weights = interpret(Graph(ops, (5,))).values[5]
+    assert isinstance(weights, Value)
+    assert weights.attention is not None
+    assert weights.attention[1] == pytest.approx(sum(1 / n for n in range(1, 7)) / 6, abs=0.02)
 
 
 def test_prediction_needs_no_torch() -> None:

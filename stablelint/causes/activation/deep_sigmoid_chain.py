@@ -20,12 +20,13 @@ def deep_sigmoid_chain(graph: Graph, *, min_length: int = 4, max_decades: float 
     for chain in graph.squashing_chains():
         if len(chain.ops) >= min_length and chain.decades <= -max_decades:
             name = chain.ops[0].name
+            bound = 10 ** max(chain.decades, -300.0)
             yield Hit(
                 chain.ops[0].site,
                 f"{len(chain.ops)} {name}s in a row with no norm or skip between them; with these weights they "
-                f"multiply the gradient by at most {10**chain.decades:.1e}",
+                f"multiply the gradient by at most {bound:.1e}",
                 fix=f"replace {name} by ReLU, GELU or SiLU in hidden layers, or normalise before each",
-                facts={"length": len(chain.ops), "bound": 10**chain.decades},
+                facts={"length": len(chain.ops), "bound": bound},
                 span=tuple(op.index for op in chain.ops),
                 modules=tuple(op.site.module for op in chain.ops),
             )

@@ -27,7 +27,8 @@ def bad_init_scale(graph: Graph, *, max_loss: float = 4.0, max_growth: float = 2
     """Multiply the layers' gains along every run without norm; both thresholds are in decades."""
     for run in graph.unscaled_runs():
         known = [(layer, gain) for layer in run.layers if (gain := _gain(layer)) is not None]
-        decades = sum(math.log10(max(gain, 1e-30)) for _, gain in known)
+        # beyond 300 decades the exact number says nothing and 10**decades has no float
+        decades = max(-300.0, min(300.0, sum(math.log10(max(gain, 1e-30)) for _, gain in known)))
         # a norm behind the run undoes any growth, and a loss until its eps (1e-5, so a std of 3e-3) takes over
         lost, grown = (-decades - 2.5, 0.0) if run.rescaled else (-decades, decades)
         if lost < max_loss and grown < max_growth:

@@ -19,15 +19,7 @@ from stablelint.rule import rule
 def post_activation_residual(graph: Graph, *, min_blocks: int = 10, min_normalised_blocks: int = 40) -> Iterator[Hit]:
     """Count the blocks whose sum goes through an activation before the next block reads it."""
     for normalised, least in ((False, min_blocks), (True, min_normalised_blocks)):
-        run = [
-            (residual, activation)
-            for residual in graph.residuals()
-            if not any(graph.weighted(op) for op in residual.skip)
-            # a branch that starts at zero (Fixup, ReZero, SkipInit) adds nothing that could grow
-            and not any(graph.muted(op) for op in residual.branch)
-            and _ends_in_norm(graph, residual) is normalised
-            and (activation := _activation(graph, residual.join)) is not None
-        ]
+        run = max(_runs(graph, normalised=normalised), key=len)
         if len(run) < least:
             continue
         joins = f"{len(run)} residual blocks apply {run[0][1].name} after the addition"
@@ -45,6 +37,21 @@ def post_activation_residual(graph: Graph, *, min_blocks: int = 10, min_normalis
                 span=(run[0][0].fork.index, residual.join.index, run[-1][1].index),
                 modules=(activation.site.module,),
             )
+
+
+def _runs(graph: Graph, *, normalised: bool) -> list[list[tuple[Residual, Op]]]:
+    """Blocks in a row with an activation after the sum; a projection shortcut rescales the stream and ends a run."""
+    runs: list[list[tuple[Residual, Op]]] = [[]]
+    for residual in graph.residuals():
+        if any(graph.weighted(op) for op in residual.skip):
+            runs.append([])
+            continue
+        activation = _activation(graph, residual.join)
+        # a branch that starts at zero (Fixup, ReZero, SkipInit) adds nothing that could grow
+        starts_at_zero = any(graph.muted(op) for op in residual.branch)
+        if activation is not None and not starts_at_zero and _ends_in_norm(graph, residual) is normalised:
+            runs[-1].append((residual, activation))
+    return runs
 
 
 def _activation(graph: Graph, join: Op) -> Op | None:

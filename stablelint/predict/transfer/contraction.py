@@ -20,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stablelint.predict.call import Call, NotModelled, Result
-from stablelint.predict.domain import Table, Value, broadcast, pair_sum, repeated
+from stablelint.predict.domain import Table, Value, broadcast, repeated
 from stablelint.predict.profile import Alignment, Along
 from stablelint.predict.transfer.arithmetic import add, scaled
-from stablelint.predict.transfer.shaping import expanded
+from stablelint.predict.transfer.shaping import expanded, selected
+
+#: The length of an axis, or its numbers of pairs that differ and agree.
+Count = float | tuple[float, float]
 
 
 def contract(left: Value, left_axes: str, right: Value, right_axes: str, out_axes: str) -> Value:
@@ -56,16 +59,16 @@ def _alignment(out_axes: str, axes: str, operand: Value) -> Alignment:
 
 
 def contract_tables(
-    left: Table, left_axes: str, right: Table, right_axes: str, out_axes: str, sizes: Mapping[str, float]
+    left: Table, left_axes: str, right: Table, right_axes: str, out_axes: str, sizes: Mapping[str, Count]
 ) -> Table:
-    """The table of a contraction; ``sizes`` may be fractional (effective numbers of taps at a border)."""
+    """The table of a contraction; ``sizes`` give the length of an axis or the number of its pairs (differ, agree)."""
     left, left_axes = _sum_alone(left, left_axes, right_axes + out_axes, sizes)
     right, right_axes = _sum_alone(right, right_axes, left_axes + out_axes, sizes)
     for place, axis in enumerate(left_axes):
         if axis in right_axes and axis not in out_axes:
             weights = np.ones(left.ndim, dtype=int).tolist()
             weights[place] = 2
-            left = left * np.array([sizes[axis] * max(sizes[axis] - 1, 0), sizes[axis]]).reshape(weights)
+            left = left * np.array(pairs_of(sizes[axis])).reshape(weights)
     present = [axis for axis in out_axes if axis in left_axes or axis in right_axes]
     table: Table = np.einsum(f"{left_axes},{right_axes}->{''.join(present)}", left, right)
     for place, axis in enumerate(out_axes):
@@ -74,11 +77,18 @@ def contract_tables(
     return np.asarray(table)
 
 
-def _sum_alone(table: Table, axes: str, others: str, sizes: Mapping[str, float]) -> tuple[Table, str]:
+def pairs_of(size: Count) -> tuple[float, float]:
+    """How many pairs of indices differ and agree on an axis that is summed."""
+    return size if isinstance(size, tuple) else (size * max(size - 1, 0), size)
+
+
+def _sum_alone(table: Table, axes: str, others: str, sizes: Mapping[str, Count]) -> tuple[Table, str]:
     """Sum over the axes that nothing else has."""
     for axis in axes:
         if axis not in others:
-            table = pair_sum(table, axes.index(axis), sizes[axis])
+            differ, agree = pairs_of(sizes[axis])
+            place = axes.index(axis)
+            table = differ * np.take(table, 0, place) + agree * np.take(table, 1, place)
             axes = axes.replace(axis, "")
     return table, axes
 
@@ -169,6 +179,14 @@ def _spell_ellipsis(terms: list[str], out: str, values: list[Value]) -> tuple[li
     letters = "".join(free[: max(extra)])
     spelled = [term.replace("...", letters[len(letters) - n :]) for term, n in zip(terms, extra, strict=True)]
     return spelled, out.replace("...", letters)
+
+
+def grouped_mm(call: Call) -> Result:
+    """Rows that are multiplied by the matrix of their group (experts): any one of them, on average."""
+    left, right = call.value(0), call.value(1)
+    if left.rank != 2 or right.rank != 3:
+        raise NotModelled("a grouped product over the contracted axis")
+    return multiply(left, selected(right, 0))
 
 
 def embedding(call: Call) -> Result:

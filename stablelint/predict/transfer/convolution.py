@@ -26,18 +26,20 @@ from stablelint.predict.domain import Table, Value, settle
 from stablelint.predict.gaussian import Array
 from stablelint.predict.profile import Along
 from stablelint.predict.transfer.arithmetic import add
-from stablelint.predict.transfer.contraction import contract_tables
+from stablelint.predict.transfer.contraction import Count, contract_tables
 from stablelint.predict.transfer.shaping import permuted, reshape_table, reshaped
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """One spatial axis: ``size`` taps, of which ``taps`` fall into the input on average, each weighted with the
-    input's profile, and ``count`` without it; ``same`` is the share of taps that two positions have in common.
+    input's profile, and ``count`` without it; ``pairs`` counts pairs of different taps of one window, ``same`` is the
+    share of taps that two positions have in common.
     ``profile`` is that of the result, ``reach`` how outputs spread over inputs (see :class:`Along`)."""
 
     size: int
     taps: float
+    pairs: float
     count: float
     same: float
     inside: int
@@ -53,8 +55,11 @@ class Window:
     @property
     def both(self) -> float:
         """How many windows hold both of two input elements."""
-        pairs = self.inside * max(self.inside - 1, 1)
-        return min(self.outside * self.count * max(self.count - 1, 0) / max(pairs, 1), self.uses**2)
+        others = self.inside * max(self.inside - 1, 1)
+        return min(self.outside * self.count * max(self.count - 1, 0) / max(others, 1), self.uses**2)
+
+
+_LARGEST = 1 << 20
 
 
 @lru_cache(maxsize=512)
@@ -80,14 +85,18 @@ def window(
 ) -> Window:
     """Count the taps that fall into the input."""
     if size == 1 and stride == 1 and padding == 0:
-        return Window(1, 1.0, 1.0, 1.0, inside, outside, profile)
+        return Window(1, 1.0, 0.0, 1.0, 1.0, inside, outside, profile)
+    if inside * outside > _LARGEST:  # long signals have next to no border
+        return Window(size, float(size), size * (size - 1.0), float(size), 1.0, inside, outside)
     found, same = _incidence(inside, outside, size, stride, padding, dilation)
     taps = found.sum(0) if profile is None else profile @ found
+    roots = found.sum(0) if profile is None else np.sqrt(profile) @ found
+    pairs = max(float((roots**2 - taps).mean()), 0.0)
     weighted, count = float(taps.mean()), float(found.sum() / max(outside, 1))
     if count <= 0 or weighted <= 0:
-        return Window(size, 1e-12, 1e-12, same, inside, outside)
+        return Window(size, 1e-12, 0.0, 1e-12, same, inside, outside)
     reach = found * (inside / found.sum())
-    return Window(size, weighted, count, same, inside, outside, taps / weighted, reach)
+    return Window(size, weighted, pairs, count, same, inside, outside, taps / weighted, reach)
 
 
 def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) -> Value:
@@ -95,9 +104,9 @@ def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) ->
     count = len(windows)
     taps, positions = "DEF"[:count], "PQR"[:count]
     out, kept = weight.shape[0] // groups, weight.shape[1]
-    sizes: dict[str, float] = {"B": x.shape[0], "G": groups, "K": kept, "O": out}
+    sizes: dict[str, Count] = {"B": x.shape[0], "G": groups, "K": kept, "O": out}
     for tap, position, w in zip(taps, positions, windows, strict=True):
-        sizes[tap] = w.taps
+        sizes[tap] = (w.pairs, w.taps)
         sizes[position] = w.outside * w.taps / w.size
     in_axes = "BGK" + "".join(a + b for a, b in zip(taps, positions, strict=True))
     weight_axes, out_axes = "GOK" + taps, "BGO" + positions
@@ -194,7 +203,7 @@ def conv_transpose(call: Call) -> Result:
     for i in range(count):
         size = weight.shape[2 + i]
         taps = min(size * x.shape[2 + i] / max(shape[2 + i], 1), float(size))
-        windows.append(Window(size, taps, taps, taps / size, x.shape[2 + i], shape[2 + i]))
+        windows.append(Window(size, taps, taps * max(taps - 1, 0), taps, taps / size, x.shape[2 + i], shape[2 + i]))
     inside, out = weight.shape[0] // groups, weight.shape[1]
     split = reshaped(weight, (groups, inside, out, *weight.shape[2:]))
     turned = permuted(split, [0, 2, 1, *range(3, split.rank)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stablelint.predict.call import Call, NotModelled, Result
-from stablelint.predict.domain import Table, Value, copied, iid, same
+from stablelint.predict.domain import Pull, Table, Value, copied, iid, same
 from stablelint.predict.transfer.contraction import equal_ids, lookup
 from stablelint.predict.transfer.shaping import (
     expanded,
@@ -221,6 +221,9 @@ def setitem(call: Call) -> Result:
     """``x[...] = y`` and copy_: a mixture by the share of elements that are replaced."""
     value = call.value(0)
     source = call.optional("value") or call.optional("source")
+    if source is None and call.op.name == "setitem" and len(call.operands) > 1:
+        written = call.operands[1]  # a view of x that was written into
+        source = written if isinstance(written, Value) else None
     if call.op.name == "copy" and source is not None:
         return fitted(copied(source), call.shape)
     if source is None:
@@ -230,8 +233,9 @@ def setitem(call: Call) -> Result:
     diagonal = np.full(value.table.shape, source.mean**2)
     shared = min(source.rank, value.rank)
     if shared:
+        # what is written to other indices of a leading axis is independent: images of a batch
         tail = source.table[(1,) * (source.rank - shared)] if source.rank > shared else source.table
-        diagonal = np.broadcast_to(tail, value.table.shape)
+        diagonal[(1,) * (value.rank - shared)] = tail
 
     def replace(g: Table) -> Table:
         rank = source.rank
@@ -243,6 +247,29 @@ def setitem(call: Call) -> Result:
         value.shape, (1 - share) * value.table + share * diagonal, (1 - share) * value.mean + share * source.mean,
         ((value, lambda g: (1 - share) * g), (source, replace)),
     )  # fmt: skip
+
+
+def scatter(call: Call) -> Result:
+    """scatter, scatter_add, index_add: a tensor whose elements are put among those of another."""
+    value = call.value("input")
+    source = next((found for name in ("src", "source", "value") if (found := call.optional(name)) is not None), None)
+    if source is None:
+        return copied(value)
+    share = math.prod(source.shape) / max(math.prod(value.shape), 1)
+    table = value.table + min(share, 1.0) * np.full(value.table.shape, source.mean**2)
+    table.flat[-1] = value.power + share * source.power
+    return Value(value.shape, table, value.mean + share * source.mean, ((value, same), (source, _diagonal(source))))
+
+
+def _diagonal(target: Value) -> Pull:
+    """Each element of ``target`` receives the gradient of one place."""
+
+    def pull(g: Table) -> Table:
+        back = np.zeros(target.table.shape)
+        back.flat[-1] = float(g.flat[-1])
+        return back
+
+    return pull
 
 
 def unfold(call: Call) -> Result:

@@ -60,11 +60,25 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
         if axis in axes:
             profile[axis] = along
         elif variance > 0:  # every index of another axis is divided by its own size
-            alignment[axis] = Along(axis, weights=scale / (variance * np.maximum(along, 1e-12) + eps))
+            own = _variances(value, axis, axes, centre=centre)
+            spreads = variance * np.maximum(along, 1e-12) if own is None else own
+            alignment[axis] = Along(axis, weights=scale / np.maximum(spreads + eps, 1e-12 * scale))
     return Value(
         value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
         alignments=(alignment,), profile=profile,
     )  # fmt: skip
+
+
+def _variances(value: Value, axis: int, over: Sequence[int], *, centre: bool) -> Array | None:
+    """The variance at every index of an axis along which tensors were joined: each has its own mean as well."""
+    if value.segments is None or value.segments[0] != axis:
+        return None
+    found = []
+    for part in value.segments[1]:
+        table = part.table - pair_mean(part.table, over, part.shape) if centre else part.table
+        own = (part.profile or {}).get(axis, np.ones(part.shape[axis]))
+        found.append(max(float(table.flat[-1]), 0.0) * own)
+    return np.concatenate(found)
 
 
 def layer_norm(call: Call) -> Result:

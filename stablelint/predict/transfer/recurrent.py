@@ -92,6 +92,7 @@ def recurrent(call: Call) -> Result:
         x = reshaped(x, (x.shape[0], 1, x.shape[1]))
         first = False
     states: list[State] = []
+    steps: tuple[Value, ...] = ()
     for layer in range(layers):
         outs = []
         for direction in range(directions):
@@ -100,8 +101,10 @@ def recurrent(call: Call) -> Result:
             out, state = unroll(step, x, 0 if first else 1, weights[start + 1].shape[1], 2 if kind == "lstm" else 1)
             outs.append(out)
             states.append(state)
+            steps = steps or out.steps
         x = joined(outs, 2) if directions == 2 else outs[0]
-    output = reshaped(x, call.shapes[0]) if call.shapes else x
+    output = reshaped(x, call.shapes[0] if call.shapes else call.shape)
+    output.steps = steps
     lasts = []
     for part in range(2 if kind == "lstm" else 1):
         last = stacked([state[part] for state in states], 0)
@@ -115,10 +118,11 @@ def unroll(step: Step, x: Value, batch_axis: int, width: int, parts: int) -> tup
     time_axis = 1 - batch_axis
     length, batch = x.shape[time_axis], x.shape[batch_axis]
     state: State = tuple(iid((batch, width), 0.0, 0.0) for _ in range(parts))
-    outs = []
+    outs, inputs = [], []
     shown = min(length, LONGEST)
-    for _ in range(shown):
-        state = step(selected(x, time_axis), state)
+    for time in range(shown):
+        inputs.append(selected(x, time_axis, time))
+        state = step(inputs[-1], state)
         outs.append(state[0])
     out = stacked(outs, time_axis)
     if shown < length:
@@ -128,4 +132,6 @@ def unroll(step: Step, x: Value, batch_axis: int, width: int, parts: int) -> tup
             (batch, length - shown, width) if time_axis == 1 else (length - shown, batch, width),
         )
         out = joined([out, rest], time_axis)
-    return copied(out), state
+    result = copied(out)
+    result.steps = tuple(inputs)
+    return result, state

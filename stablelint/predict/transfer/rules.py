@@ -51,6 +51,7 @@ RULES: Mapping[str, Rule] = {
     "linear": contraction.linear,
     "bilinear": contraction.bilinear,
     "matmul": contraction.matmul,
+    "grouped_mm": contraction.grouped_mm,
     "einsum": contraction.einsum,
     "embedding": contraction.embedding,
     "conv": convolution.conv,
@@ -102,11 +103,13 @@ RULES: Mapping[str, Rule] = {
     **_table(layout.gather, "gather take_along_dim masked_select diagonal"),
     "pad": layout.pad,
     **_table(layout.setitem, "setitem copy"),
+    **_table(layout.scatter, "scatter scatter_add index_add masked_scatter index_put"),
     **_table(layout.unfold, "unfold fold"),
     # what comes from nowhere
-    **_table(sources.zeros, "zeros zeros_like new_zeros empty_like empty"),
+    **_table(sources.zeros, "zeros zero zeros_like new_zeros empty_like empty new_empty"),
     **_table(sources.ones, "ones ones_like new_ones"),
-    **_table(sources.uniform, "rand rand_like"),
+    **_table(sources.filled, "full full_like new_full fill"),
+    **_table(sources.uniform, "uniform rand rand_like"),
     **_table(sources.normal, "randn randn_like normal"),
     "bernoulli": sources.bernoulli,
     # losses

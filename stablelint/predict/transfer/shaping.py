@@ -151,7 +151,7 @@ def joined(values: Sequence[Value], axis: int) -> Value:
     )
     return Value(
         shape, np.stack([differ, agree], axis), mean, tuple((value, same) for value in values),
-        alignments=alignments, profile=_joined_profile(values, axis, shape),
+        alignments=alignments, profile=_joined_profile(values, axis, shape), segments=(axis, tuple(values)),
     )  # fmt: skip
 
 

@@ -32,3 +32,10 @@ def bernoulli(call: Call) -> Result:
     """Zeros and ones."""
     p = call.number("p", 0.5)
     return iid(call.shape, p, p * (1 - p))
+
+
+def filled(call: Call) -> Result:
+    """full and full_like: one number."""
+    given = (call.op.attrs.get(name) for name in ("fill_value", "value", "arg1"))
+    number = next((float(found) for found in given if isinstance(found, (int, float))), 0.0)
+    return Value(call.shape, np.full((2,) * len(call.shape), number * number), number)
