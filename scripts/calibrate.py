@@ -1,6 +1,6 @@
 """Read the thresholds of the symptom rules off small networks that are trained to see which of them train.
 
-``python scripts/calibrate.py train`` trains every network of ``calibration_models.py`` and labels it, ``measure``
+``python scripts/calibrate.py train`` trains every network of ``calibration_nets.py`` and labels it, ``measure``
 probes each at initialisation, ``report`` prints what the probe's numbers say about the labels. The first two save to
 ``calibration.json`` after every network and go on where they were stopped; ``report`` reads that file only.
 """
@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from calibration_models import Net, Task, nets, task
+from calibration_models import Task, task
+from calibration_nets import Net, nets
 from calibration_report import report
 
 from stablelint.inputs import Inputs

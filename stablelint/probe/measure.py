@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from stablelint.errors import TraceTargetError
 from stablelint.graph import Graph
@@ -19,7 +20,7 @@ from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.wake import asleep, awakened
 from stablelint.signals import NonFinite, Signals
-from stablelint.trace import Origins, Trace, trace
+from stablelint.trace import Origins, Trace, tensors_in, trace
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
@@ -42,8 +43,9 @@ def measure(
 
     The first pass uses ``model`` and ``inputs`` as given; further ones draw new weights and inputs through
     ``rebuild(seed)``, or only a new projection without it. ``loss`` maps the model's output to a scalar; by
-    default it is a fixed random projection of all floating outputs whose gradient has unit variance. The model
-    and all random states are left as found.
+    default it is a fixed random projection of the deepest output, with a gradient of unit variance, or the loss that
+    the model itself returns. The model and all random states are left as found, but for lazy layers, which get their
+    shapes.
 
     Raises TraceTargetError when the forward pass fails.
     """
@@ -63,6 +65,9 @@ def measure(
 
 
 def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        with torch.no_grad(), training(model):
+            model(*inputs.args, **inputs.kwargs)
     with preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
         calibrate(model, inputs)
@@ -71,14 +76,11 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
         if not plain_pass.blocked or not asleep(model):
             return plain_pass
 
-        sink = plain_pass.graph.flow.sink
-        has_loss = sink is not None and plain_pass.graph.ops[sink].shape == ()
-
         def plain() -> torch.Tensor:
             output = model(*inputs.args, **inputs.kwargs)
             if loss is not None:
                 return loss(output)
-            return _scalar(_floats(output), seed, has_loss=has_loss)
+            return _scalar(_output(plain_pass.graph, output), seed)
 
         try:
             with awakened(model, plain) as woken:
@@ -93,16 +95,14 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     graph, flow = recorded.graph, recorded.graph.flow
     forward = _first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    outputs = _floats(recorded.output)
-    if flow.sink is None or not any(output.requires_grad for output in outputs):
+    if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
         raise TraceTargetError(
             "no output of the forward pass depends on the parameters or inputs through differentiable ops; "
             "look for detach(), no_grad() or an integer result on the way to the output"
         )
     reference = _reference(graph, gauge)
     sink = gauge.outputs[reference] if reference is not None else None
-    has_loss = graph.ops[flow.sink].shape == ()
-    scalar = loss(recorded.output) if loss is not None else _scalar(outputs, seed, has_loss=has_loss)
+    scalar = loss(recorded.output) if loss is not None else _scalar(gauge.outputs[flow.sink], seed)
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
@@ -165,26 +165,23 @@ def _differentiable(inputs: Inputs) -> Inputs:
     )
 
 
-def _floats(output: object) -> list[torch.Tensor]:
-    from torch.utils._pytree import tree_leaves
-
-    if hasattr(output, "to_tuple"):
-        output = output.to_tuple()
-    elif hasattr(output, "__dataclass_fields__"):
-        output = [getattr(output, name) for name in output.__dataclass_fields__]
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+def _output(graph: Graph, output: object) -> torch.Tensor:
+    """The tensor among the model's outputs that the trunk leads to."""
+    tensors = tensors_in(output)
+    position = graph.outputs.index(graph.flow.sink) if graph.flow.sink in graph.outputs else -1
+    return tensors[position]
 
 
-def _scalar(outputs: Sequence[torch.Tensor], seed: int, *, has_loss: bool) -> torch.Tensor:
-    """The losses that the model itself returns, else all outputs with each element weighted by a draw from N(0, 1)."""
-    outputs = [output for output in outputs if output.requires_grad]
-    losses = [output for output in outputs if output.dim() == 0] if has_loss else []
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(())
-    for output in losses or outputs:
-        weights = torch.ones(()) if losses else torch.randn(output.shape, generator=generator)
-        total = total.to(output.device) + (output * weights.to(output.device, output.dtype)).sum()
-    return total
+def _scalar(output: torch.Tensor, seed: int) -> torch.Tensor:
+    """The loss that the model itself returns, else the output with each element weighted by a draw from N(0, 1).
+
+    One output and not all: what the trunk does is measured against the size of what it leads to, and features that
+    are returned beside would count many times over.
+    """
+    if output.dim() == 0:
+        return output
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
+    return (output * weights.to(output.device, output.dtype)).sum()
 
 
 def _read_fused(graph: Graph, gauge: Gauge) -> None:

@@ -14,11 +14,11 @@ from stablelint.signals import Signal, Signals
     summary="different samples or tokens look the same to the model, so it can only learn one answer for all",
 )
 def similarity_collapse(
-    signals: Signals, *, error_below: float = 10**-2.75, token_error_below: float = 1e-4
+    signals: Signals, *, error_below: float = 1e-3, token_error_below: float = 1e-8
 ) -> Iterator[Hit]:
     """Compare what single samples teach the weights, and how far the tokens of one sample have come together.
 
-    A centred tangent kernel below 10**-2.75 of the whole means that after scaling by Adam 99.8% of every step
+    A centred tangent kernel below 1e-3 of the whole means that after scaling by Adam 99.9% of every step
     moves all outputs alike (Xiao et al. 2020, arXiv:1912.13053; the threshold is from `scripts/calibrate.py`).
     Tokens collapse doubly exponentially with depth in attention without skips (Dong et al. 2021,
     arXiv:2103.03404).

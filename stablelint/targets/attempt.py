@@ -25,6 +25,7 @@ from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
 from stablelint.targets.loading import describe
 from stablelint.trace.provenance import fake_weight
+from stablelint.trace.state import restored_attributes
 
 # What a fake tensor cannot do says nothing about the inputs.
 _UNDECIDED = (
@@ -86,7 +87,7 @@ class Attempts:
         except Exception as error:  # a tensor subclass that cannot be faked
             return Outcome(error=UnsupportedFakeTensorException(str(error)))
         state = self._state
-        with _restored(self.model), _quiet(), self._mode:
+        with restored_attributes(self.model), _quiet(), self._mode:
             return _watched(lambda: torch.func.functional_call(self.model, state, args, kwargs), args, kwargs)
 
     def real(self, inputs: Inputs) -> Outcome:
@@ -94,7 +95,7 @@ class Attempts:
         if self._real is None or self._lazy:
             self._real = self._fresh()
         model = self._real
-        with _random_state_kept(), _restored(model):
+        with _random_state_kept(), restored_attributes(model):
             args, kwargs = tree_map(_copied, (inputs.args, inputs.kwargs))
             return _watched(lambda: model(*args, **kwargs), args, kwargs)
 
@@ -162,24 +163,6 @@ def _index_of(tensor: Any, ours: list[Any]) -> int | None:
 
 def _copied(value: Any) -> Any:
     return value.detach().clone().requires_grad_(value.requires_grad) if isinstance(value, torch.Tensor) else value
-
-
-@contextlib.contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Put back the attributes of all modules: a pass may have cached (fake) tensors in them."""
-    saved = [
-        (module, dict(vars(module)), dict(module._buffers))
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)  # its attributes live elsewhere
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes, buffers in saved:
-            vars(module).clear()
-            vars(module).update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ def _expand_one(spec: str, swept: bool) -> Iterator[Request]:
         if parts.name is None:
             yield Request(source, swept=swept)
         else:
-            yield Request(f"{source}:{parts.name}")
+            yield Request(f"{source}:{parts.name}{parts.text}")
         return
     found = [Request(str(path), swept=True) for path in _python_files(Path(spec))]
     if not found:

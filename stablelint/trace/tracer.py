@@ -149,7 +149,7 @@ class _Run:
             stack.enter_context(self.recorder)
             output = self._call(args, kwargs)
         recorder = self.recorder
-        outputs = [recorder.find(tensor) for tensor in _tensors_in(output)]
+        outputs = [recorder.find(tensor) for tensor in tensors_in(output)]
         recorder.graph.output(tuple(recorder.nodes[index] for index in outputs))
         graph = to_graph(recorder.drafts, outputs, describe(self.named, self.origins))
         graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
@@ -206,9 +206,9 @@ class _Run:
         """TorchScript runs unseen: one op stands for the whole module."""
         if not is_scripted(module):
             return
-        outputs = _tensors_in(result)
+        outputs = tensors_in(result)
         if outputs and all(self.recorder.bindings.find(tensor) is None for tensor in outputs):
-            operands = [("input", tensor) for tensor in _tensors_in(args)]
+            operands = [("input", tensor) for tensor in tensors_in(args)]
             operands += [("weights", tensor) for tensor in module.parameters()]
             call = Call(str(getattr(module, "original_name", type(module).__name__)), operands)
             self.recorder.record(
@@ -230,7 +230,7 @@ def _input_name(path: tuple[Any, ...]) -> str:
     return f"{getattr(path[1], 'key', getattr(path[1], 'idx', ''))}{rest}"
 
 
-def _tensors_in(value: Any, seen: set[int] | None = None) -> list[torch.Tensor]:
+def tensors_in(value: Any, seen: set[int] | None = None) -> list[torch.Tensor]:
     """All tensors in nested containers, dataclasses and dict-like outputs, in order."""
     return list(_walk(value, set() if seen is None else seen))
 
