@@ -37,7 +37,8 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
     """
     symptoms = [(rule, _within_doubt(hit, signals)) for rule, hit in symptoms]
     explained: set[int] = set()
-    findings = []
+    proved: list[Finding] = []
+    findings: list[Finding] = []
     for rule, hit in causes:
         matches = [
             index
@@ -45,12 +46,13 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
             if symptom.name in _predicted(rule, hit) and _explains(hit, symptom.name, seen, signals)
         ]
         explained.update(matches)
-        findings.append(_cause(rule, hit, [symptoms[index] for index in matches], signals))
+        (proved if matches else findings).append(_cause(rule, hit, [symptoms[index] for index in matches], signals))
     present = {rule.name for rule, hit in symptoms if _level(hit) is Level.ERROR}
     for index, (rule, hit) in enumerate(symptoms):
         if index not in explained and not CONSEQUENCES.get(rule.name, frozenset()) & present:
             findings.append(_symptom(rule, hit, signals))
-    return tuple(sorted(_merged(findings), key=lambda finding: finding.sort_key))
+    # those first whose symptom is there: of equally bad hits on one line they are the ones to show
+    return tuple(sorted(_merged([*proved, *findings]), key=lambda finding: finding.sort_key))
 
 
 def _within_doubt(hit: Hit, signals: Signals | None) -> Hit:

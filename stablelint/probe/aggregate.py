@@ -80,7 +80,7 @@ def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
         grad_rms=_geometric([r.grad_rms for r in readings if r.grad_rms is not None]),
         similarity=_mean([r.similarity for r in readings]),
         token_similarity=_mean([r.token_similarity for r in readings]),
-        unit_similarity=_mean([r.grad_unit_similarity for r in readings]),
+        unit_similarity=_mean([_common(r) for r in readings]),
         dead=_mean([r.dead for r in readings]),
         saturated=_mean([r.saturated for r in readings]),
         retention=_geometric([r.retention for r in readings if r.retention is not None]),
@@ -90,6 +90,13 @@ def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
         finite=all(r.finite for r in readings),
         grad_finite=all(r.grad_finite for r in readings),
     )
+
+
+def _common(reading: Reading) -> float | None:
+    """What units share in value and in gradient; the gradient is only looked at where the values agree."""
+    if reading.unit_similarity is None or reading.grad_unit_similarity is None:
+        return None
+    return min(reading.unit_similarity, reading.grad_unit_similarity)
 
 
 def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:

@@ -6,12 +6,15 @@ import functools
 import itertools
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
-from stablelint.graph.families import RECTIFIERS, RECURRENT, RESHAPES
+from stablelint.graph.families import CONTRACTIONS, RECTIFIERS, RECURRENT, RESHAPES, WEIGHTED
 
+#: Ops behind which axis 1 of a sequence need not hold the channels any more.
+_RELAYING = (RESHAPES - {"to", "contiguous", "clone", "identity"}) | WEIGHTED | CONTRACTIONS
 #: Rows of an attention matrix, and samples and features of an activation, that are looked at.
 MAX_ROWS, MAX_UNITS = 4096, 256
 #: With fewer samples and positions than this, a unit that was never active says nothing.
@@ -25,6 +28,7 @@ class Reading:
     index: int
     name: str
     numel: int = 0
+    channels: int = -1
     mean: float = math.nan
     rms: float = math.nan
     grad_rms: float | None = None
@@ -48,7 +52,8 @@ class Gauge:
 
     It puts a tensor hook on every floating output (module hooks miss functional calls, break on in-place
     ReLU and never fire for ``nn.MultiheadAttention.out_proj``) and keeps numbers only, no activations.
-    ``outputs`` holds the tensors by op index for the caller, who drops them when the loss is formed.
+    ``outputs`` holds the tensors by op index for the caller, who drops them when the loss is formed, and who says
+    before the backward pass which recurrent ops are ``batch_first``.
     """
 
     batch: int | None = None
@@ -56,6 +61,8 @@ class Gauge:
     outputs: dict[int, torch.Tensor] = field(default_factory=dict)
     backward_order: list[int] = field(default_factory=list)
     fused: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    batch_first: frozenset[int] = frozenset()
+    _channelled: set[int] = field(default_factory=set)
 
     def __call__(
         self,
@@ -73,13 +80,29 @@ class Gauge:
         if torch._C._functorch.is_functorch_wrapped_tensor(output):
             return  # inside vmap and the like a tensor has no values of its own
         self.outputs[index] = output
-        reading = self.readings[index] = Reading(index, name, output.numel())
+        reading = self.readings[index] = Reading(
+            index, name, output.numel(), channels=self._channels(name, inputs, output)
+        )
         with torch.no_grad():
             self._forward(reading, name, inputs, output.detach())
         if output.requires_grad:
-            output.register_hook(functools.partial(self._backward, index))  # type: ignore[no-untyped-call]
+            _listen(output, functools.partial(self._backward, index))
         if name in RECURRENT and inputs and inputs[0].requires_grad and inputs[0].dim() == 3:
-            inputs[0].register_hook(functools.partial(self._through_time, index))  # type: ignore[no-untyped-call]
+            _listen(inputs[0], functools.partial(self._through_time, index))
+
+    def _channels(self, name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> int:
+        """The axis of the units: 1 of images and volumes and of sequences behind a Conv1d, else the last."""
+        if output.dim() != 3:
+            return 1 if output.dim() > 3 else -1
+        convolved = name in {"conv", "conv_transpose"}
+        kept = name not in _RELAYING and any(
+            id(source) in self._channelled and source.shape[:2] == output.shape[:2] for source in inputs
+        )
+        if convolved or kept:
+            self._channelled.add(id(output))  # ``outputs`` keeps it alive, so the id stays its own
+            return 1
+        self._channelled.discard(id(output))  # written in place
+        return -1
 
     def _forward(self, reading: Reading, name: str, inputs: tuple[torch.Tensor, ...], value: torch.Tensor) -> None:
         reading.mean, reading.rms = float(value.mean(dtype=torch.float64)), rms(value)
@@ -89,12 +112,13 @@ class Gauge:
             return
         if self.batch and value.dim() > 1 and value.shape[0] == self.batch > 1:
             reading.similarity = similarity(value)
-            if value.dim() == 3 and value.shape[1] > 1:
-                reading.token_similarity = token_similarity(value)
+            tokens = value.movedim(reading.channels, -1)
+            if tokens.dim() == 3 and tokens.shape[1] > 1:
+                reading.token_similarity = token_similarity(tokens)
         if name in RECTIFIERS:
-            reading.dead = dead_share(value)
+            reading.dead = dead_share(value, reading.channels)
         reading.saturated = saturated_share(name, value)
-        reading.unit_similarity = common_share(value)
+        reading.unit_similarity = common_share(value, reading.channels)
         if name == "softmax" and value.dim() > 2:
             reading.peak, reading.entropy, reading.uniform_peak = row_statistics(value)
         elif name == "scaled_dot_product_attention":
@@ -109,16 +133,41 @@ class Gauge:
             reading.grad_rms = rms(grad)
             reading.grad_finite = math.isfinite(reading.grad_rms) or bool(torch.isfinite(grad).all())
             if reading.unit_similarity is not None and reading.unit_similarity > 0.99 and reading.grad_finite:
-                reading.grad_unit_similarity = common_share(grad)
+                reading.grad_unit_similarity = common_share(grad, reading.channels)
+
+    def forget_backward(self) -> None:
+        """Drop what an earlier backward pass left: the next one may not reach all ops."""
+        self.backward_order.clear()
+        for reading in self.readings.values():
+            reading.grad_rms = reading.grad_unit_similarity = reading.retention = None
+            reading.grad_finite = True
 
     def _through_time(self, index: int, grad: torch.Tensor | None) -> None:
-        """The gradient at each time step of a recurrent op's input; time is the first axis unless batch is."""
+        """The gradient at each time step of a recurrent op's input."""
         if grad is None:
             return
-        time = 1 if self.batch and grad.shape[0] == self.batch else 0
+        time = 1 if index in self.batch_first else 0
         with torch.no_grad():
             steps = grad.double().movedim(time, 0).flatten(1).square().mean(1).sqrt().tolist()
         self.readings[index].retention = retention(steps)
+
+
+def _listen(tensor: torch.Tensor, hear: Callable[[torch.Tensor | None], None]) -> None:
+    """Call ``hear`` with the gradient of ``tensor`` as it is now.
+
+    The hook goes on the node that made it: hooks on the tensor itself pile up when it is written in place, and a
+    second one on the base of a written view crashes torch (longformer, torch 2.14).
+    """
+    node = tensor.grad_fn
+    if node is None:
+        tensor.register_hook(hear)  # type: ignore[no-untyped-call]
+        return
+    place = tensor.output_nr
+
+    def pick(grads: tuple[torch.Tensor, ...]) -> None:
+        hear(grads[place])
+
+    node.register_prehook(pick)
 
 
 def retention(steps: list[float]) -> float | None:
@@ -170,16 +219,17 @@ def token_similarity(value: torch.Tensor) -> float | None:
     return 1 - within / total if table.shape[0] > 1 and total > noise else None
 
 
-def units(value: torch.Tensor) -> torch.Tensor:
-    """Positions by units: channels are axis 1 of images and volumes and the last axis of everything else."""
-    if value.dim() >= 4:
-        value = value.movedim(1, -1)
-    return value.reshape(-1, value.shape[-1]) if value.dim() > 1 else value.reshape(1, -1)
+def units(value: torch.Tensor, channels: int) -> torch.Tensor:
+    """Positions by units, which axis ``channels`` holds."""
+    if value.dim() < 2:
+        return value.reshape(1, -1)
+    value = value.movedim(channels, -1)
+    return value.reshape(-1, value.shape[-1])
 
 
-def dead_share(value: torch.Tensor) -> float | None:
+def dead_share(value: torch.Tensor, channels: int = -1) -> float | None:
     """Share of units that are zero at every position of the batch; None when there are too few positions."""
-    table = units(value)
+    table = units(value, channels)
     if table.shape[0] < MIN_POSITIONS:
         return None
     return float((table == 0).all(0).double().mean())
@@ -194,9 +244,9 @@ def saturated_share(name: str, value: torch.Tensor) -> float | None:
     return None
 
 
-def common_share(value: torch.Tensor) -> float | None:
+def common_share(value: torch.Tensor, channels: int = -1) -> float | None:
     """Share of the second moment that all units have in common: mean over units, squared, over the mean square."""
-    table = units(value)[:MAX_ROWS, :MAX_UNITS].double()
+    table = units(value, channels)[:MAX_ROWS, :MAX_UNITS].double()
     if table.shape[1] < 2:
         return None
     total = float(table.square().mean())

@@ -44,12 +44,12 @@ def tangent_kernel(
     for position in chosen:
         grads = torch.autograd.grad(values[position], parameters, retain_graph=True, allow_unused=True)
         for sketch, parameter, grad in zip(sketches, parameters, grads, strict=True):
-            flat = torch.zeros(1, device=parameter.device) if grad is None else grad.detach().reshape(-1)
-            sketch.append(_entries(flat).double())
+            flat = torch.zeros_like(parameter) if grad is None else grad
+            sketch.append(_entries(flat.detach().reshape(-1)).double())
     plain = torch.zeros(len(chosen), len(chosen), dtype=torch.float64)
     scaled = plain.clone()
     for sketch, parameter in zip(sketches, parameters, strict=True):
-        rows = torch.stack([row.expand(sketch[0].numel() if row.numel() == 1 else row.numel()) for row in sketch])
+        rows = torch.stack(sketch)
         gram = (rows @ rows.T).cpu() * (parameter.numel() / rows.shape[1])
         plain += gram
         scaled += gram / (float(rows.square().mean().sqrt()) + EPSILON)

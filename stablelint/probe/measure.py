@@ -17,7 +17,8 @@ from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
-from stablelint.probe.state import preserved, seed_everything, training
+from stablelint.probe.objective import objective
+from stablelint.probe.state import preserved, random_states, seed_everything, training
 from stablelint.probe.wake import asleep, awakened
 from stablelint.signals import NonFinite, Signals
 from stablelint.trace import Origins, Trace, tensors_in, trace
@@ -43,9 +44,9 @@ def measure(
 
     The first pass uses ``model`` and ``inputs`` as given; further ones draw new weights and inputs through
     ``rebuild(seed)``, or only a new projection without it. ``loss`` maps the model's output to a scalar; by
-    default it is a fixed random projection of the deepest output, with a gradient of unit variance, or the loss that
-    the model itself returns. The model and all random states are left as found, but for lazy layers, which get their
-    shapes.
+    default it is the model's own loss or a fixed random projection of its outputs with a gradient of unit variance
+    (:mod:`stablelint.probe.objective`). The model and all random states are left as found, but for lazy layers, which
+    get their shapes.
 
     Raises TraceTargetError when the forward pass fails.
     """
@@ -66,21 +67,23 @@ def measure(
 
 def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        with torch.no_grad(), training(model):
-            model(*inputs.args, **inputs.kwargs)
+        batch = _differentiable(inputs)
+        with torch.no_grad(), training(model), random_states():
+            model(*batch.args, **batch.kwargs)
     with preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
-        calibrate(model, inputs)
+        calibrate(model, _differentiable(inputs))
         seed_everything(seed)
         plain_pass = _pass(model, inputs, origins, seed, loss)
         if not plain_pass.blocked or not asleep(model):
             return plain_pass
 
         def plain() -> torch.Tensor:
-            output = model(*inputs.args, **inputs.kwargs)
+            batch = _differentiable(inputs)
+            output = model(*batch.args, **batch.kwargs)
             if loss is not None:
                 return loss(output)
-            return _scalar(_output(plain_pass.graph, output), seed)
+            return objective(plain_pass.graph, output, seed)
 
         try:
             with awakened(model, plain) as woken:
@@ -93,6 +96,7 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     gauge = Gauge(batch=_batch(inputs))
     recorded = trace(model, _differentiable(inputs), fake=False, origins=origins, listener=gauge)
     graph, flow = recorded.graph, recorded.graph.flow
+    gauge.batch_first = frozenset(op.index for op in graph if op.attrs.get("batch_first"))
     forward = _first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
@@ -102,14 +106,14 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
         )
     reference = _reference(graph, gauge)
     sink = gauge.outputs[reference] if reference is not None else None
-    scalar = loss(recorded.output) if loss is not None else _scalar(gauge.outputs[flow.sink], seed)
+    scalar = loss(recorded.output) if loss is not None else objective(graph, recorded.output, seed)
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
         elements = sum(reading.numel for reading in gauge.readings.values())
         if seed == 0 or elements < _LARGE:
             kernel = _kernel(sink, seed, [p for _, p in named], elements)
-    gauge.backward_order.clear()
+    gauge.forget_backward()
     for _, parameter in named:
         parameter.grad = None
     # backward() and not grad(): reentrant checkpointing refuses the latter
@@ -142,18 +146,18 @@ def _reference(graph: Graph, gauge: Gauge) -> int | None:
 
 def _batch(inputs: Inputs) -> int | None:
     """The size of the first axis of the first tensor."""
-    for value in (*inputs.args, *inputs.kwargs.values()):
-        if isinstance(value, torch.Tensor) and value.dim() > 0:
-            return value.shape[0]
-    return None
+    tensors = tensors_in([inputs.args, inputs.kwargs])
+    return next((tensor.shape[0] for tensor in tensors if tensor.dim() > 0), None)
 
 
 def _differentiable(inputs: Inputs) -> Inputs:
-    """Float inputs that take a gradient; copies, and no leaves, so that a forward may write into them."""
+    """Copies, so that a forward may write into them; floating ones take a gradient and are no leaves."""
 
     def convert(value: object) -> object:
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             return value.detach().requires_grad_().clone()
+        if isinstance(value, torch.Tensor):
+            return value.clone()
         if isinstance(value, list | tuple) and type(value) in (list, tuple):
             return type(value)(convert(item) for item in value)
         if isinstance(value, dict):
@@ -163,25 +167,6 @@ def _differentiable(inputs: Inputs) -> Inputs:
     return Inputs(
         *(convert(value) for value in inputs.args), **{key: convert(value) for key, value in inputs.kwargs.items()}
     )
-
-
-def _output(graph: Graph, output: object) -> torch.Tensor:
-    """The tensor among the model's outputs that the trunk leads to."""
-    tensors = tensors_in(output)
-    position = graph.outputs.index(graph.flow.sink) if graph.flow.sink in graph.outputs else -1
-    return tensors[position]
-
-
-def _scalar(output: torch.Tensor, seed: int) -> torch.Tensor:
-    """The loss that the model itself returns, else the output with each element weighted by a draw from N(0, 1).
-
-    One output and not all: what the trunk does is measured against the size of what it leads to, and features that
-    are returned beside would count many times over.
-    """
-    if output.dim() == 0:
-        return output
-    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
-    return (output * weights.to(output.device, output.dtype)).sum()
 
 
 def _read_fused(graph: Graph, gauge: Gauge) -> None:

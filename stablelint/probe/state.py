@@ -20,9 +20,13 @@ def preserved(model: nn.Module) -> Iterator[None]:
     ``requires_grad``, attributes that a forward pass assigns, and the random states of torch, CUDA, NumPy and Python.
     """
     modules = [(module, _Snapshot(module)) for module in model.modules()]
-    tensors = [(tensor, tensor.detach().clone()) for tensor in model.buffers() if not _uninitialised(tensor)]
+    tensors = [
+        (tensor, tensor.detach().clone())
+        for tensor in (*model.parameters(), *model.buffers())
+        if not _uninitialised(tensor)
+    ]
     leaves = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    with _random_states():
+    with random_states():
         try:
             yield
         finally:
@@ -31,7 +35,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for tensor, value in tensors:
                     if tensor.shape == value.shape:
-                        tensor.copy_(value)
+                        tensor.data.copy_(value)
             for parameter, requires_grad, grad in leaves:
                 parameter.requires_grad_(requires_grad)
                 parameter.grad = grad
@@ -51,7 +55,8 @@ class _Snapshot:
         module.__dict__.update(self.attributes)
         for name, items in self.registries.items():
             registry = module.__dict__[name]
-            if dict(registry) != items:
+            # by identity: a forward may rebind a buffer, and == of tensors is no truth value
+            if [(key, id(item)) for key, item in registry.items()] != [(key, id(item)) for key, item in items.items()]:
                 registry.clear()
                 registry.update(items)
 
@@ -61,7 +66,8 @@ def _uninitialised(tensor: torch.Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def _random_states() -> Iterator[None]:
+def random_states() -> Iterator[None]:
+    """Restore the random states of torch, CUDA, NumPy and Python."""
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None

@@ -29,6 +29,8 @@ _FUNCTIONS: dict[str, Callable[[float], float]] = {
     "relu": lambda x: max(x, 0.0),
     "relu6": lambda x: min(max(x, 0.0), 6.0),
     "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "prelu": lambda x: x if x > 0 else 0.25 * x,
+    "hardtanh": lambda x: min(max(x, -1.0), 1.0),
     "gelu": _gelu,
     "silu": lambda x: x * _sigmoid(x),
     "mish": lambda x: x * math.tanh(_softplus(x)),

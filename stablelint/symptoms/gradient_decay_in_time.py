@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from stablelint.finding import Hit, Level
@@ -20,7 +21,7 @@ def gradient_decay_in_time(signals: Signals, *, error_below: float = 0.35, error
     0.58. A factor of 3 overflows float32 in 80 steps.
     """
     for row in signals.rows:
-        if row.retention is None or error_below <= row.retention <= error_above:
+        if row.retention is None or math.isnan(row.retention) or error_below <= row.retention <= error_above:
             continue
         verb = "keeps" if row.retention < 1 else "multiplies by"
         yield Hit(

@@ -166,6 +166,8 @@ def _build(source: _Source) -> _First:
     if library is not None and library.virtual and not source.real:
         return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
+    if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:
+        raise BuildTargetError(too_large(source.name, most))
     try:
         return *_construct(source, 0, most=most), remarks
     except BuildTargetError as error:
@@ -174,8 +176,11 @@ def _build(source: _Source) -> _First:
     if source.real:
         raise BuildTargetError(too_large(source.name, most))
     model, origins = _construct(source, 0, allocate=False)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return model, origins, (*remarks, f"checked without allocating its {count / 1e9:.1f} billion parameters")
+    return model, origins, (*remarks, f"checked without allocating its {_count(model) / 1e9:.1f} billion parameters")
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None]:

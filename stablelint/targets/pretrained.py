@@ -131,7 +131,9 @@ def _architecture(transformers: Any, config: Any, name: str) -> tuple[Any, str |
 
 
 def _auto_classes(transformers: Any, config: Any) -> Iterator[Any]:
-    tasks = ("Seq2SeqLM", "SpeechSeq2Seq", *_TASKS) if getattr(config, "is_encoder_decoder", False) else _TASKS
+    tasks: tuple[str, ...] = _TASKS
+    if getattr(config, "is_encoder_decoder", False):
+        tasks = ("Seq2SeqLM", "SpeechSeq2Seq", *_TASKS)
     if hasattr(config, "text_config") and hasattr(config, "vision_config"):
         tasks = ("ImageTextToText",)  # else both towers: CLIP is no image classifier
     for task in tasks:

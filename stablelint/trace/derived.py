@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.utils._pytree import tree_map
 
+from stablelint.graph.families import CONTRACTIONS, WEIGHTED
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op, Parameter
 from stablelint.trace.weights import statistics
@@ -23,11 +24,11 @@ _LIMIT = 1 << 24
 
 
 def with_derived_weights(graph: Graph, nodes: Sequence[fx.Node], tensors: Mapping[str, torch.Tensor]) -> Graph:
-    """``graph`` with ``Op.parameter`` set where data meets an op that depends on parameters and nothing else."""
+    """``graph`` with ``Op.parameter`` set where data is multiplied by what depends on parameters and nothing else."""
     found: dict[int, Parameter] = {}
     for op in graph:
-        if not graph.is_data(op):
-            continue
+        if not graph.is_data(op) or not (op.name in WEIGHTED or op.name in CONTRACTIONS):
+            continue  # a mask or a relative position bias is no weight
         for source in graph.inputs(op):
             if source.index in found or not _derived(graph, source):
                 continue

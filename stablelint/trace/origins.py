@@ -150,8 +150,10 @@ class _Writes(TorchFunctionMode):
                 # Initialisers of torch and of libraries skip tensors on meta; they must not know.
                 return False if name == "is_meta" else torch.device("cpu") if out.type == "meta" else out
             return out
-        if name in _LEAKS and args and isinstance(args[0], torch.Tensor):
+        leaks = name in _LEAKS and args and isinstance(args[0], torch.Tensor)
+        if leaks and self._origins.provenance.unfilled(args[0]):
             self._origins.provenance.written(args[0])
+            self._note(args[0], name, sys._getframe(1))
         frame = sys._getframe(1)
         if is_inplace(name):
             target = args[0] if args else kwargs.get("tensor", kwargs.get("input"))

@@ -24,8 +24,8 @@ from stablelint.trace.provenance.store import Provenance
 SMALL = 1 << 16
 # Constants (masks, positions, rotary tables) are real up to a larger size, and all such together up to a budget,
 # for a trace wants their values and only their use as a parameter shows that it does not.
-_LARGE_CONSTANT = 1 << 24
-_CONSTANT_BYTES = 256 << 20
+_LARGE_CONSTANT = 1 << 22
+_CONSTANT_BYTES = 128 << 20
 
 
 class TooLarge(BaseException):

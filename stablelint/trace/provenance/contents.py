@@ -100,16 +100,8 @@ class Contents:
         else:
             self.patches.append(Patch(region, sample, region.numel))
         if len(self.patches) > _MOST_REGIONS:
-            self.scatter(self.size, mixture([(patch.sample, patch.left) for patch in self.patches]))
-
-    def scatter(self, count: int, sample: Sample) -> None:
-        """``count`` elements at unknown places get new values."""
-        whole = Region((self.size,), (1,), 0)
-        if count >= self.size:
-            self.patches = [Patch(whole, sample, self.size)]
-            return
-        kept = [(patch.sample, patch.left) for patch in self.patches]
-        self.patches = [Patch(whole, mixture([*kept, (sample, count * self.size / (self.size - count))]), self.size)]
+            mixed = mixture([(patch.sample, patch.left) for patch in self.patches])
+            self.patches = [Patch(Region((self.size,), (1,), 0), mixed, self.size)]
 
     def parts(self, region: Region) -> list[tuple[Sample, float]]:
         """The distributions inside ``region``, with the number of elements of each."""

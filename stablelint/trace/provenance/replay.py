@@ -246,7 +246,9 @@ class Replay:
                 count *= target.numel() // max(1, used)
         else:
             count = max((leaf.numel() for leaf in indices), default=1)
-        contents.scatter(min(count, contents.size), self._scalar(value))
+        share = min(1.0, count / max(1, target.numel()))
+        new = self._scalar(value)
+        contents.change(Region.of(target), lambda own: mixture([(own, 1.0 - share), (new, share)]))
 
     def _scalar(self, value: Any) -> Sample:
         if isinstance(value, torch.Tensor):

@@ -161,7 +161,12 @@ def of_tensor(tensor: torch.Tensor, *, iid: bool = False) -> Sample:
     values = tensor.detach().reshape(-1)
     if values.numel() == 0:
         return UNKNOWN
-    if bool((values == values[0]).all()):
+    if values.is_complex():
+        equal = bool((values == values[0]).all())
+    else:
+        low, high = values.aminmax()  # makes no copy
+        equal = bool(low == high)
+    if equal:
         return Sample(values[:1].clone())
     if values.numel() > _SORTED:  # not every n-th: that would meet the period of a pattern
         values = values[torch.randint(values.numel(), (_SORTED,), generator=_generator(values.numel()))]

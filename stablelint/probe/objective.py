@@ -1,0 +1,45 @@
+"""The scalar whose gradient is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from stablelint.graph import Graph
+from stablelint.trace import tensors_in
+
+#: Outputs at this share of the deepest one's depth or more are what a model is for; caches, hidden states and
+#: pyramid levels that are returned beside would let early layers be heard without the rest of the network.
+DEEP = 0.8
+
+
+def objective(graph: Graph, output: object, seed: int) -> torch.Tensor:
+    """The loss that the model itself returns, else a fixed random projection of its deep outputs.
+
+    Each element of the deepest output is weighted by a draw from N(0, 1); another output counts as much as that
+    one in all, however many elements it has.
+    """
+    tensors = tensors_in(output)
+    places = [place for place, index in enumerate(graph.outputs) if index == graph.flow.sink]
+    sink = tensors[places[0]]
+    if sink.dim() == 0:
+        return sink
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros((), device=sink.device)
+    for tensor in _deep(graph, tensors, places[0]):
+        weights = torch.randn(tensor.shape, generator=generator) * math.sqrt(sink.numel() / tensor.numel())
+        total = total + (tensor * weights.to(tensor.device, tensor.dtype)).sum().to(total.device)
+    return total
+
+
+def _deep(graph: Graph, tensors: Sequence[torch.Tensor], sink: int) -> list[torch.Tensor]:
+    """The deepest output and those that are nearly as deep, each once."""
+    depth = graph.flow.depth
+    least = DEEP * depth[graph.outputs[sink]]
+    chosen = {graph.outputs[sink]: tensors[sink]}
+    for index, tensor in zip(graph.outputs, tensors, strict=True):
+        if depth.get(index, 0) >= least and tensor.dim() > 0 and tensor.requires_grad and tensor.numel() > 0:
+            chosen.setdefault(index, tensor)
+    return list(chosen.values())
