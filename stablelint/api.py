@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stablelint.config import Config
-from stablelint.errors import TargetError, WorkerError
+from stablelint.errors import NO_GRADIENT, TargetError, TraceTargetError, WorkerError
 from stablelint.finding import Finding, Report, TargetReport
 from stablelint.inputs import Inputs
 from stablelint.judge import Found, judge
@@ -89,6 +89,8 @@ def evidence(
     from stablelint.trace import trace
 
     found = trace(model, inputs, origins=origins)
+    if found.graph.flow.sink is None:
+        raise TraceTargetError(NO_GRADIENT)
     signals = predict(found.graph)
     remarks = found.remarks
     if signals.doubts:
@@ -98,7 +100,7 @@ def evidence(
 
 
 def find(graph: Graph, signals: Signals | None, config: Config) -> tuple[Finding, ...]:
-    """Run all rules and judge; rules that are switched off still explain others but are not reported."""
+    """Run all rules and judge; symptoms that are switched off still confirm causes but are not reported."""
     from stablelint.causes import CAUSES
     from stablelint.symptoms import SYMPTOMS
 

@@ -110,6 +110,8 @@ Targets:
   model.py:build             one class or factory of the file
   package.module:factory     the same, imported
   torchvision:resnet18       an architecture by name, also timm:NAME
+  hf:LlamaConfig             from a transformers config, also hf:config.json,
+                             hf:LlamaConfig?num_hidden_layers=80
 \b
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
 command could not be checked.

@@ -50,6 +50,13 @@ class TraceTargetError(TargetError):
     """The forward pass of a target could not be recorded."""
 
 
+#: Why a model whose output has no gradient cannot be judged.
+NO_GRADIENT = (
+    "no output of the forward pass depends on the parameters or inputs through differentiable ops; "
+    "look for detach(), no_grad() or an integer result on the way to the output"
+)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence that refuses ``word``: ``; did you mean "x"?`` or nothing when no known word is near."""
     import difflib

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from stablelint.errors import TraceTargetError
+from stablelint.errors import NO_GRADIENT, TraceTargetError
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import Pass, aggregate
@@ -100,10 +100,7 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     forward = _first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
-        raise TraceTargetError(
-            "no output of the forward pass depends on the parameters or inputs through differentiable ops; "
-            "look for detach(), no_grad() or an integer result on the way to the output"
-        )
+        raise TraceTargetError(NO_GRADIENT)
     reference = _reference(graph, gauge)
     sink = gauge.outputs[reference] if reference is not None else None
     scalar = loss(recorded.output) if loss is not None else objective(graph, recorded.output, seed)

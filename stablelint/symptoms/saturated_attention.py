@@ -29,7 +29,7 @@ def saturated_attention(
             yield Hit(
                 row.site,
                 f"attention puts {row.peak:.2f} of its weight on one token (uniform: {row.uniform_peak:.2f})",
-                fix="scale the scores by 1/sqrt(head dimension) or shrink the query and key weights",
+                fix="scale the scores by 1/sqrt(head dimension), or shrink the query and key weights or the embeddings",
                 facts={"peak": row.peak, "uniform_peak": row.uniform_peak, "entropy": row.entropy},
                 span=(row.op,),
                 modules=(row.site.module,),

@@ -50,7 +50,8 @@ def bad_init_scale(graph: Graph, *, max_loss: float = 4.0, max_growth: float = 2
                 facts={"std": first.weight.rms, "fan_in": first.fan_in, "gain": gain, "run": 10**decades},
                 span=tuple(layer.op.index for layer in run.layers),
                 modules=tuple(layer.op.site.module for layer, _ in layers),
-                predicts="vanishing-gradient" if vanishes else "exploding-gradient",
+                # a signal that grows explodes, or saturates what comes next and lets nothing back
+                predicts="vanishing-gradient" if vanishes else None,
             )
 
 

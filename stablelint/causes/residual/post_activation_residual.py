@@ -40,16 +40,16 @@ def post_activation_residual(graph: Graph, *, min_blocks: int = 10, min_normalis
 
 
 def _runs(graph: Graph, *, normalised: bool) -> list[list[tuple[Residual, Op]]]:
-    """Blocks in a row with an activation after the sum; a projection shortcut rescales the stream and ends a run."""
+    """Blocks in a row with an activation after the sum; one without, and a projection shortcut, end a run."""
     runs: list[list[tuple[Residual, Op]]] = [[]]
     for residual in graph.residuals():
-        if any(graph.weighted(op) for op in residual.skip):
+        activation = _activation(graph, residual.join)
+        if activation is None or any(graph.weighted(op) for op in residual.skip):
             runs.append([])
             continue
-        activation = _activation(graph, residual.join)
         # a branch that starts at zero (Fixup, ReZero, SkipInit) adds nothing that could grow
         starts_at_zero = any(graph.muted(op) for op in residual.branch)
-        if activation is not None and not starts_at_zero and _ends_in_norm(graph, residual) is normalised:
+        if not starts_at_zero and _ends_in_norm(graph, residual) is normalised:
             runs[-1].append((residual, activation))
     return runs
 
