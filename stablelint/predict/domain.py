@@ -51,7 +51,8 @@ class Value:
     ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
     layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
     ``profile`` and ``focus``, the profiles of values and cotangent along axes
-    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis.
+    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
+    the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     """
 
     shape: tuple[int, ...]
@@ -69,6 +70,7 @@ class Value:
     profile: Profile | None = None
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
+    unmerged: Value | None = None
     cotangent: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None

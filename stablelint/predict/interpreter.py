@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from stablelint.graph.families import ACTIVATIONS
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op
 from stablelint.predict.call import Call, Operand, Result
@@ -17,6 +18,7 @@ from stablelint.predict.leaves import known_array, leaf, parameter_value
 from stablelint.predict.profile import Alignment, carried_back, mixed
 from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
+from stablelint.predict.transfer.shaping import reshaped
 
 
 @dataclass(eq=False)
@@ -165,7 +167,7 @@ def _transferred(found: Interpretation, op: Op) -> Result:
     if frozen is not None:
         return frozen
     try:
-        return _checked(RULES[op.name](call), call)
+        return _checked(_ruled(call), call)
     except KeyError as error:
         reason = "no rule" if op.name not in RULES else repr(error)
     except Exception as error:  # a rule that fails must not take the other 200 ops with it
@@ -182,6 +184,46 @@ def _frozen_norm(found: Interpretation, op: Op) -> Value | None:
     if not isinstance(source, Value) or source.rank < 2 or source.shape != op.shape:
         return None
     return normalized(source, [axis for axis in range(source.rank) if axis != 1], 1e-5)
+
+
+#: Ops that act on the last axis or on single elements: merged leading axes can be kept apart through them.
+_POINTWISE = ACTIVATIONS | {
+    "linear",
+    "layer_norm",
+    "rms_norm",
+    "dropout",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "to",
+    "contiguous",
+}
+
+
+def _ruled(call: Call) -> Result:
+    """The rule of the op; on the tensor before its leading axes were merged, where that is possible."""
+    rule = RULES[call.op.name]
+    first = call.operands[0] if call.operands else None
+    whole = first.unmerged if isinstance(first, Value) and call.op.name in _POINTWISE else None
+    if whole is None or not isinstance(first, Value) or first.shape[:-1] != call.shape[:-1]:
+        return rule(call)
+    operands: list[Operand] = []
+    for operand in call.operands:
+        apart = operand.unmerged if isinstance(operand, Value) else None
+        if apart is not None and apart.shape[:-1] == whole.shape[:-1]:
+            operands.append(apart)
+        elif isinstance(operand, Value) and operand.rank >= first.rank and call.op.name != "linear":
+            return rule(call)  # another tensor with the merged axis
+        else:
+            operands.append(operand)
+    shape = (*whole.shape[:-1], call.shape[-1])
+    result = rule(Call(replace(call.op, shape=shape), tuple(operands)))
+    if not isinstance(result, Value):
+        return rule(call)
+    merged = reshaped(result, call.shape)
+    merged.unmerged = result
+    return merged
 
 
 def _checked(result: Result, call: Call) -> Result:

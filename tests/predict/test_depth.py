@@ -153,13 +153,16 @@ def test_class_token_receives_the_gradient() -> None:
             x = torch.cat([self.token.expand(x.shape[0], -1, -1) + 0.1, x], 1)
             return self.layers(x)[:, 0]
 
-    torch.manual_seed(0)
-    model, x = Classifier(), torch.randn(4, 16, 64, requires_grad=True)
-    graph = trace(model, Inputs(x.detach())).graph
-    guess = next(row.grad_rms for row in predict(graph).rows if row.name == "input")
-    y = model(x)
-    (gradient,) = torch.autograd.grad(y, x, torch.randn_like(y))
-    assert guess == pytest.approx(float(gradient.pow(2).mean().sqrt()), rel=0.25)
+    measured, guesses = [], []
+    for seed in range(6):  # one draw of the weights is off by 10%
+        torch.manual_seed(seed)
+        model, x = Classifier(), torch.randn(4, 16, 64, requires_grad=True)
+        graph = trace(model, Inputs(x.detach())).graph
+        guesses.append(next(row.grad_rms for row in predict(graph).rows if row.name == "input"))
+        y = model(x)
+        (gradient,) = torch.autograd.grad(y, x, torch.randn_like(y))
+        measured.append(float(gradient.pow(2).mean().sqrt()))
+    assert sum(guesses) == pytest.approx(sum(measured), rel=0.25)
 
 
 def test_joined_channels_of_different_size_are_normalised_each_by_its_own() -> None:
