@@ -56,6 +56,20 @@ class Graph:
         return find_flow(self)
 
     @cached_property
+    def head(self) -> int | None:
+        """The trunk op whose gradient counts as 1: the output, or before a loss inside the model its last layer.
+
+        Behind the last layer a loss is formed (logits are stacked, compared, summed), and the size of what it is
+        made of says nothing about the network.
+        """
+        if self.flow.sink is None:
+            return None
+        trunk = [index for index in self.flow.trunk if self.ops[index].numel > 1]
+        if self.ops[self.flow.sink].shape == ():
+            trunk = [index for index in trunk if self.weighted(self.ops[index])] or trunk
+        return trunk[-1] if trunk else None
+
+    @cached_property
     def _from_data(self) -> frozenset[int]:
         found: set[int] = set()
         for op in self.ops:

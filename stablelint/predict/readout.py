@@ -61,13 +61,11 @@ def _parts(found: Interpretation, index: int) -> tuple[Value, ...]:
 
 
 def _reference(found: Interpretation) -> tuple[float, int, int] | None:
-    """Gradient rms, size and index of the output: the sink, or the last trunk op of several elements before a loss."""
-    for index in reversed(found.graph.flow.trunk):
-        parts = _parts(found, index)
-        if len(parts) == 1 and math.prod(parts[0].shape) > 1:
-            power = _power(parts[0].gradient())
-            return (math.sqrt(power), math.prod(parts[0].shape), index) if power else None
-    return None
+    """Gradient rms, size and index of the graph's head."""
+    index = found.graph.head
+    parts = _parts(found, index) if index is not None else ()
+    power = _power(parts[0].gradient()) if len(parts) == 1 else None
+    return (math.sqrt(power), math.prod(parts[0].shape), index) if power and index is not None else None
 
 
 def _power(table: Table | None) -> float | None:

@@ -103,10 +103,10 @@ def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
     """Fill in what the output hears of each op, relative to the reference op's gradient."""
     sizes = {row.op: graph.ops[row.op].numel for row in rows}
     trunk = [row for row in rows if row.block is not None and row.grad_rms]
-    several = [row for row in trunk if sizes[row.op] > 1]
-    if not trunk:
+    before = [row for row in trunk if graph.head is None or row.op <= graph.head]
+    if not before:
         return rows
-    reference = (several or trunk)[-1]
+    reference = before[-1]
     filled = []
     for row in rows:
         # zeros that the output does listen to (a bias at its initial value) have no relative change

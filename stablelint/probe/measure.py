@@ -101,8 +101,7 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
         raise TraceTargetError(NO_GRADIENT)
-    reference = _reference(graph, gauge)
-    sink = gauge.outputs[reference] if reference is not None else None
+    sink = None if graph.head is None else gauge.outputs.get(graph.head)
     scalar = loss(recorded.output) if loss is not None else objective(graph, recorded.output, seed)
     _read_fused(graph, gauge)
     kernel = None
@@ -131,14 +130,6 @@ def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], eleme
         return tangent_kernel(sink, projection, parameters, outputs)
     except RuntimeError:
         return None  # a graph that cannot be walked twice (custom autograd functions)
-
-
-def _reference(graph: Graph, gauge: Gauge) -> int | None:
-    """The op whose gradient counts as 1: the output, or the last trunk op before a loss inside the model."""
-    candidates = [index for index in graph.flow.trunk if index in gauge.outputs]
-    several = [index for index in candidates if gauge.outputs[index].numel() > 1]
-    known = several or candidates
-    return known[-1] if known else None
 
 
 def _batch(inputs: Inputs) -> int | None:
