@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
 from stablelint.targets.loading import describe
+from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.provenance import fake_weight
 from stablelint.trace.state import restored_attributes
 
@@ -87,7 +88,7 @@ class Attempts:
         except Exception as error:  # a tensor subclass that cannot be faked
             return Outcome(error=UnsupportedFakeTensorException(str(error)))
         state = self._state
-        with restored_attributes(self.model), _quiet(), self._mode:
+        with restored_attributes(self.model), forgotten_fakes(self.model), _quiet(), self._mode:
             return _watched(lambda: torch.func.functional_call(self.model, state, args, kwargs), args, kwargs)
 
     def real(self, inputs: Inputs) -> Outcome:

@@ -47,6 +47,27 @@ def inputs_from_config(config: Any, model: nn.Module) -> list[tuple[Callable[[in
     return found
 
 
+def code(inputs: Inputs) -> str:
+    """The function to paste into the user's file for such inputs."""
+    pairs = ", ".join(f'"{name}": {_expression(value)}' for name, value in inputs.kwargs.items())
+    return f"def example_inputs(): return {{{pairs}}}"
+
+
+def _expression(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    if value.is_floating_point():
+        return f"torch.randn({', '.join(map(str, value.shape))})"
+    high = int(value.max()) + 1
+    alike = (value == value[:1, :1]).all(0).cumprod(0) if value.ndim == 2 else value.new_zeros(1)
+    count = int(alike.sum())  # ids that stand for the patches of an image come first, all the same
+    if count < 2:
+        return f"torch.randint(0, {high}, {tuple(value.shape)})"
+    rows, columns = value.shape
+    same = f"torch.full(({rows}, {count}), {int(value[0, 0])})"
+    return f"torch.cat([{same}, torch.randint(0, {high}, ({rows}, {columns - count}))], 1)" if columns > count else same
+
+
 def _dummies(model: Any) -> dict[str, Any]:
     return dict(model.dummy_inputs)
 

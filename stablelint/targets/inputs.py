@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts, Outcome
-from stablelint.targets.config_inputs import only_text
+from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
@@ -88,6 +89,9 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
     detected = detection_inputs(model, 0)
     if detected is not None:
         return lambda seed, each: Inputs(*(detection_inputs(each, seed) or ())), "inputs inferred: images with boxes"
+    told = _told_by_config(model, attempts, in_file=in_file)
+    if told is not None:
+        return told
     device, dtype = _place(model)
     found = _Search(model, attempts, device, dtype).run()
     if isinstance(found, Proposal):
@@ -101,6 +105,23 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
         f"no inputs were found that {target} accepts in forward({signature}){reason}; "
         "add `def example_inputs(): return (torch.randn(...),)` to the file"
     )
+
+
+def _told_by_config(model: nn.Module, attempts: Attempts, *, in_file: bool) -> tuple[Maker, str] | None:
+    """What the configuration of a transformers model tells, when the model accepts it on real tensors, too."""
+    config = getattr(model, "config", None)
+    if not isinstance(getattr(config, "model_type", None), str) or not hasattr(model, "main_input_name"):
+        return None
+    for make, described in inputs_from_config(config, model):
+        inputs = make(0)
+        # A real pass knows whether an id is out of range, and runs what fake tensors cannot.
+        outcome = attempts.fake(inputs) if _is_large(model) else attempts.real(inputs)
+        if outcome.error is None:
+            remark = f"inputs inferred: {described}"
+            return partial(_from_seed, make), remark + (
+                f"; to choose them add `{code(inputs)}` to the file" if in_file else ""
+            )
+    return None
 
 
 class _Search:
@@ -157,11 +178,17 @@ class _Search:
 
     def _settled(self, proposal: Proposal, outcome: Outcome) -> Proposal | None:
         """A passing proposal with its ids in range; None when it is to be taken only if nothing better comes."""
-        proposal = _in_range(shorter(proposal, outcome) or proposal, outcome)
+        proposal, less = _in_range(proposal, outcome), shorter(proposal, outcome)
         integers = [name for name, guess in proposal.items() if guess.kind == "ids"]
-        if integers and sum(each.numel() for each in self.model.parameters()) <= _LARGEST_REAL:
-            # Fake tensors have no values: only a real pass shows an id that is out of range.
+        if _is_large(self.model):
+            proposal = _in_range(less or proposal, outcome)
+        elif integers or less is not None:
+            # Fake tensors have no values: only a real pass shows an id that is out of range. A table with fewer rows
+            # than the sequence is long may hold positions, then the sequence is too long, or kinds of tokens.
             real = self._pass(proposal, real=True)
+            if real.error is not None and less is not None:
+                proposal = _in_range(less, outcome)
+                real = self._pass(proposal, real=True)
             if real.error is not None:
                 self.first_failure = self.first_failure or real
                 return None
@@ -169,6 +196,10 @@ class _Search:
             return proposal
         self.weak = self.weak or proposal
         return None
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(each.numel() for each in model.parameters() if not is_lazy(each)) > _LARGEST_REAL
 
 
 def _in_range(proposal: Proposal, outcome: Outcome) -> Proposal:

@@ -87,7 +87,7 @@ def _expression(code: CodeType, instruction: int) -> tuple[int | None, int | Non
 
 def display_path(filename: str) -> str:
     """``filename`` relative to the working directory when it lies inside, as it is otherwise."""
-    return _relative(filename, str(Path.cwd()))
+    return _relative(filename, os.getcwd())  # noqa: PTH109 (asked once per op; Path.cwd() costs ten times as much)
 
 
 @lru_cache(maxsize=4096)

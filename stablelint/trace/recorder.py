@@ -182,8 +182,8 @@ class Recorder(TorchFunctionMode):
         target = written_tensor(func, raw, args, kwargs, out)
         if target is None and isinstance(out, torch.Tensor) and any(out is tensor for tensor in tensors):
             out = alias(out)
-        if raw == "_is_all_true" and self.fake is not None:
-            self.values.assume(out, True)  # torch._check_tensor_all: an assertion holds
+        if self.fake is not None and self._holds(raw, tensors):
+            self.values.assume(out, True)
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         escaped = guessed or (raw in ESCAPES and not self.values.given(tensors))
         if outputs or target is not None or escaped:
@@ -258,6 +258,13 @@ class Recorder(TorchFunctionMode):
         """Whether the call failed only because fake tensors have no values."""
         dynamic = type(error).__name__ in DYNAMIC or raw in NEEDS_VALUES or "not allocated" in str(error)
         return dynamic and sum(tensor.numel() for tensor in tensors) <= STANDIN_LIMIT
+
+    def _holds(self, raw: str, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether the call makes a condition that models only ask to be safe: an assertion, or that all is finite."""
+        if raw != "all":
+            return raw == "_is_all_true"  # torch._check_tensor_all
+        source = self.bindings.find(tensors[0]) if tensors else None
+        return source is not None and self.drafts[source].name == "isfinite"
 
     def _is_guess(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Indices, masks and lengths decide the result; the floats that they select from do not."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +18,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from stablelint.inputs import Inputs
+from stablelint.trace.bindings import storage_of
 from stablelint.trace.modules import is_scripted
 from stablelint.trace.origins import Origins, observe_build
 from stablelint.trace.provenance import fake_weight
@@ -78,6 +81,7 @@ def fake_weights(model: nn.Module, mode: FakeTensorMode) -> Iterator[dict[int, t
     fakes: dict[int, torch.Tensor] = {}
     real: dict[int, torch.Tensor] = {}
     keep = []
+    users = Counter(storage_of(tensor) for tensor, _ in named_tensors(model).values())
     for module in model.modules():
         if is_scripted(module):
             continue
@@ -86,7 +90,7 @@ def fake_weights(model: nn.Module, mode: FakeTensorMode) -> Iterator[dict[int, t
                 if tensor is None:
                     continue
                 if id(tensor) not in fakes:
-                    fakes[id(tensor)] = fake_weight(tensor, mode)
+                    fakes[id(tensor)] = fake_weight(tensor, mode, alone=users[storage_of(tensor)] == 1)
                     real[id(fakes[id(tensor)])] = tensor
                     keep.append(tensor)
                 table[name] = fakes[id(tensor)]  # type: ignore[assignment]
@@ -133,6 +137,18 @@ def preserved_rng(seed: int | None) -> Iterator[None]:
         if numpy is not None:
             numpy.random.set_state(legacy)
         torch.set_rng_state(generator)
+
+
+@contextmanager
+def garbage_kept() -> Iterator[None]:
+    """Leave reference cycles alone for a while: a run makes so many objects that looking for them costs a fifth."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _RUNNING = threading.RLock()

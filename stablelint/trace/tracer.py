@@ -17,6 +17,7 @@ from stablelint.errors import TraceTargetError
 from stablelint.graph.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.trace import state
+from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.call import Call
 from stablelint.trace.derived import with_derived_weights
 from stablelint.trace.frames import traceback_position
@@ -70,7 +71,7 @@ def trace(
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
-            with state.preserved_rng(0):
+            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model):
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):
