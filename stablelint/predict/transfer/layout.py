@@ -14,6 +14,7 @@ from stablelint.predict.transfer.shaping import (
     expanded,
     fitted,
     joined,
+    kept_apart,
     moved,
     padded,
     permuted,
@@ -28,22 +29,13 @@ def reshape(call: Call) -> Result:
     """view, flatten, squeeze, unsqueeze and the like: the shape of the result says it all."""
     value = call.value(0)
     source = value.unmerged or value
-    apart = _apart(source.shape, call.shape)
+    apart = kept_apart(source.shape, call.shape)
     if apart is None:
         return reshaped(source, call.shape)
     whole = source if apart == source.shape else reshaped(source, apart)
     result = reshaped(whole, call.shape)
     result.unmerged = whole
     return result
-
-
-def _apart(own: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape with the new last axis but the old leading ones, when the reshape merges some of those."""
-    if not shape:
-        return None
-    total = math.prod(shape[:-1])
-    leading = next((count for count in range(len(own), 0, -1) if math.prod(own[:count]) == total), 0)
-    return (*own[:leading], shape[-1]) if leading > len(shape) - 1 else None
 
 
 def identity(call: Call) -> Result:

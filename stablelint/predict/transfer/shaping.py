@@ -59,6 +59,15 @@ def reshaped(value: Value, shape: Sequence[int]) -> Value:
     return result
 
 
+def kept_apart(own: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape with the new last axis but the old leading ones, when the reshape merges some of those."""
+    if not shape:
+        return None
+    total = math.prod(shape[:-1])
+    leading = next((count for count in range(len(own), 0, -1) if math.prod(own[:count]) == total), 0)
+    return (*own[:leading], shape[-1]) if leading > len(shape) - 1 else None
+
+
 def permuted(value: Value, order: Sequence[int]) -> Value:
     """Axes in another order."""
     order = [axis % value.rank for axis in order]
