@@ -29,10 +29,18 @@ from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carrie
 
 if TYPE_CHECKING:
     from stablelint.predict.gaussian import Function
+    from stablelint.predict.marginal import Marginal
 
 Table = npt.NDArray[np.float64]
 #: The cotangent table of an operand from that of the result.
 Pull = Callable[[Table], Table]
+#: E[(g x)(g x)'] of an operand from the cotangent of the result, its own E[(g y)(g y)'] (None if g and y are
+#: independent) and the cotangent of the operand; None for "independent".
+Joint = Callable[[Table, Table | None, Table], Table | None]
+#: How the squared cotangent depends on the value itself: from that of the result (None for "not at all") a factor on
+#: the operand's squared cotangent and its own dependence. See :mod:`stablelint.predict.slant`.
+Slant = npt.NDArray[np.float64]
+Tilt = Callable[[Slant | None], tuple[float, Slant | None]]
 
 #: Second moments are kept below this, so that a product of two is still finite.
 LIMIT = 1e140
@@ -53,6 +61,9 @@ class Value:
     ``profile`` and ``focus``, the profiles of values and cotangent along axes
     (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
     the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
+    ``marginal`` is the shape of the distribution of an element where it is not normal; ``tilts`` and ``joints`` say for
+    each parent how the dependence of the cotangent on the value (``slant`` and ``joint``) carries over, by default not
+    at all (:mod:`stablelint.predict.slant`).
     """
 
     shape: tuple[int, ...]
@@ -71,7 +82,12 @@ class Value:
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
     unmerged: Value | None = None
+    marginal: Marginal | None = None
+    tilts: tuple[Tilt | None, ...] = ()
+    joints: tuple[Joint | None, ...] = ()
     cotangent: Table | None = None
+    slant: Slant | None = None
+    joint: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None
     order: int = field(default_factory=lambda: next(_ORDER))
@@ -212,9 +228,16 @@ def same(table: Table) -> Table:
     return table
 
 
+def kept(slant: Slant | None) -> tuple[float, Slant | None]:
+    """The dependence of the cotangent on the value, through an operation that moves or scales elements."""
+    return 1.0, slant
+
+
 def copied(value: Value) -> Value:
     """A new value with the same contents, for operations that change nothing."""
+    from stablelint.predict.marginal import alike
+
     return Value(
         value.shape, value.table, value.mean, ((value, same),), allowed=value.allowed, reduced=value.reduced,
-        exponent=value.exponent,
+        exponent=value.exponent, marginal=alike(value), tilts=(kept,),
     )  # fmt: skip

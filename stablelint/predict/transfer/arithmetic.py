@@ -16,10 +16,15 @@ import math
 import numpy as np
 
 from stablelint.predict.domain import Table, Value, broadcast, lead, pair_mean, unbroadcast
-from stablelint.predict.gaussian import Function
+from stablelint.predict.gaussian import IDENTITY, Function
+from stablelint.predict.marginal import of_product, of_sum
 from stablelint.predict.profile import EVEN, aligned, carried_forward, mixed
+from stablelint.predict.slant import same_joint, through_sum
 from stablelint.predict.transfer.elementwise import RECIPROCAL, apply, compose_pair
 from stablelint.predict.transfer.softmax import softmax_of
+
+#: A share of the second moment that changes no distribution.
+_NOTHING = 1e-12
 
 
 def add(left: Value, right: Value, factor: float = 1.0) -> Value:
@@ -32,6 +37,10 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
         return _shifted_by_mean(left, right, factor)
     if shape == right.shape and factor and _is_mean(right, left):
         return scaled(_shifted_by_mean(right, left, 1 / factor), factor)
+    if shape == left.shape and factor**2 * right.power <= _NOTHING * left.power:
+        return _beside(left, right, factor)
+    if shape == right.shape and factor == 1 and left.power <= _NOTHING * right.power:
+        return _beside(right, left, 1.0)
     rank = len(shape)
     table = lead(left.table, rank) + factor**2 * lead(right.table, rank) + 2 * factor * left.mean * right.mean
     result = Value(
@@ -47,6 +56,21 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
             [(power, carried_forward(part.profile or EVEN, aligned(shape, part.shape))) for part, power in parts], shape
         )
     result.allowed = left.allowed if left.allowed is not None else right.allowed
+    result.marginal = of_sum(left, right, factor)
+    result.tilts = through_sum(left, right, factor, result)
+    # where one operand is next to nothing (a zero bias), g times the other is g times the sum
+    result.joints = tuple(
+        same_joint if scale * other.power <= _NOTHING * part.power else None
+        for part, other, scale in ((left, right, factor**2), (right, left, 1.0))
+    )
+    return result
+
+
+def _beside(whole: Value, nothing: Value, factor: float) -> Value:
+    """``whole + factor * nothing``: a zero bias or branch gets its gradient and changes nothing."""
+    result = apply(whole, IDENTITY)
+    result.parents += ((nothing, lambda g: factor**2 * unbroadcast(g, whole.shape, nothing.shape)),)
+    result.allowed, result.reduced = whole.allowed, whole.reduced
     return result
 
 
@@ -88,6 +112,7 @@ def mul(left: Value, right: Value) -> Value:
             (left, lambda g: unbroadcast(g * second, shape, left.shape)),
             (right, lambda g: unbroadcast(g * first, shape, right.shape)),
         ),
+        marginal=of_product(left, right), joints=(same_joint, same_joint),
     )  # fmt: skip
 
 

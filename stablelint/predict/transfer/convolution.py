@@ -22,9 +22,10 @@ from functools import lru_cache
 import numpy as np
 
 from stablelint.predict.call import Call, Result
-from stablelint.predict.domain import Table, Value, settle
+from stablelint.predict.domain import Table, Value, pair_mean, pair_sum, settle
 from stablelint.predict.gaussian import Array
 from stablelint.predict.profile import Along
+from stablelint.predict.slant import summing_to
 from stablelint.predict.transfer.arithmetic import add
 from stablelint.predict.transfer.contraction import Count, contract_tables
 from stablelint.predict.transfer.shaping import permuted, reshape_table, reshaped
@@ -127,12 +128,22 @@ def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) ->
         found = contract_tables(reshape_table(g, shape, grouped_out), out_axes, patches, in_axes, weight_axes, sizes)
         return reshape_table(settle(found, grouped_weight), grouped_weight, weight.shape)
 
+    def joint(_g: Table, own: Table | None, back: Table) -> Table | None:
+        # depthwise: y is linear in the one channel that it reads, so sum g x = sum g y over batch and space
+        if own is None or kept > 1:
+            return None
+        axes = [0, *range(2, x.rank)]
+        ratio = math.prod(space) / math.prod(x.shape[2:])
+        total = pair_mean(reshape_table(own, shape, grouped_out), [0, *range(3, x.rank + 1)], grouped_out)
+        return summing_to(back * x.table, axes, x.shape, pair_sum(total, 2, out) * ratio * ratio)
+
     mean = x.mean * weight.mean * kept * math.prod(w.taps for w in windows)
     space_axes = {2 + place: w for place, w in enumerate(windows) if w.outside > 1}
     return Value(
         shape, reshape_table(table, grouped_out, shape), mean, ((x, to_input), (weight, to_weight)),
         alignments=({0: Along(0), **{axis: Along(axis, reach=w.reach) for axis, w in space_axes.items()}}, {}),
         profile={axis: w.profile for axis, w in space_axes.items() if w.profile is not None},
+        joints=(joint, None),
     )  # fmt: skip
 
 

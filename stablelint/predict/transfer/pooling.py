@@ -15,6 +15,7 @@ import numpy as np
 from stablelint.predict.call import Call, Result
 from stablelint.predict.domain import Table, Value, iid
 from stablelint.predict.gaussian import Array, Function
+from stablelint.predict.marginal import alike, law
 from stablelint.predict.transfer.convolution import convolve, spread, window
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.predict.transfer.reduction import summed
@@ -90,14 +91,14 @@ def max_pool(call: Call) -> Result:
 
 
 class _Windows:
-    """Pairs of windows by the agreement of their elements, drawn with a fixed seed."""
+    """Pairs of windows by the agreement of their elements, drawn with a fixed seed as normal variables of variance 1."""
 
     def __init__(self, base: Value, function: Function, size: int, first: int) -> None:
-        self.mean, self.variance, self.function, self.first = base.mean, max(base.variance, 1e-280), function, first
-        self.covariance = base.table - base.mean**2
+        self.law, self.function, self.first = law(base), function, first
+        self.correlation = self.law.latent(base.table)
         space = (0,) * (base.rank - first)
         # what the elements of one window have in common
-        self.common = min(max(float(self.covariance[(1,) * first + space]), 0.0), self.variance)
+        self.common = min(max(float(self.correlation[(1,) * first + space]), 0.0), 1.0)
         self.space = space
         draw = np.random.default_rng(1).standard_normal((4, _DRAWS, size))
         self.shared, self.own = (draw[0][:, :1], draw[1][:, :1]), (draw[2], draw[3])
@@ -106,16 +107,16 @@ class _Windows:
     def __call__(self, pattern: tuple[int, ...]) -> tuple[float, float, float]:
         """E[y y'], E[y] and E[f'(u*) f'(u'*)]."""
         lead = pattern[: self.first]
-        shared = float(self.covariance[lead + self.space])
-        whole = float(self.covariance[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
-        key = (round(shared / self.variance, 6), round((whole - shared) / self.variance, 6))
+        shared = float(self.correlation[lead + self.space])
+        whole = float(self.correlation[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
+        key = (round(shared, 6), round(whole - shared, 6))
         if key not in self.cache:
             self.cache[key] = self._draw(shared, whole - shared)
         return self.cache[key]
 
     def _draw(self, shared: float, own: float) -> tuple[float, float, float]:
-        rest = max(self.variance - self.common, 0.0)
-        a = float(np.clip(shared / self.common, -1, 1)) if self.common > 1e-12 * self.variance else 0.0
+        rest = max(1 - self.common, 0.0)
+        a = float(np.clip(shared / self.common, -1, 1)) if self.common > 1e-12 else 0.0
         b = float(np.clip(own / rest, -1, 1)) if rest > 0 else 0.0
         windows = (
             self._window(self.shared[0], self.own[0], rest),
@@ -129,7 +130,7 @@ class _Windows:
         return float((u * v).mean()), float(u.mean()), float((du * dv).mean())
 
     def _window(self, shared: Array, own: Array, rest: float) -> tuple[Array, Array]:
-        points = self.mean + math.sqrt(self.common) * shared + math.sqrt(rest) * own
+        points = self.law.at(math.sqrt(self.common) * shared + math.sqrt(rest) * own)
         values = self.function.of(points)
         winners = values.argmax(1)
         rows = np.arange(len(points))
@@ -152,4 +153,4 @@ def interpolate(call: Call) -> Result:
                 back = np.stack([ratio * ratio * differ, ratio * agree], axis)
         return back
 
-    return Value(shape, value.table, value.mean, ((value, pull),))
+    return Value(shape, value.table, value.mean, ((value, pull),), marginal=alike(value))
