@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from stablelint.predict import lags as neighbours
+from stablelint.predict.lags import Lags
 from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carried_forward, mixed
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ class Value:
     ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
     layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
     ``profile`` and ``focus``, the profiles of values and cotangent along axes
-    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
+    (:mod:`stablelint.predict.profile`); ``lags`` how much more alike neighbours along an axis
+    are (:mod:`stablelint.predict.lags`), ``segments`` the parts that were joined along an axis. ``unmerged`` is
     the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     ``marginal`` is the shape of the distribution of an element where it is not normal; ``tilts`` and ``joints`` say for
     each parent how the dependence of the cotangent on the value (``slant`` and ``joint``) carries over, by default not
@@ -79,6 +82,7 @@ class Value:
     attention: tuple[float, float, float] | None = None
     alignments: tuple[Alignment, ...] = ()
     profile: Profile | None = None
+    lags: Lags | None = None
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
     unmerged: Value | None = None
@@ -97,6 +101,8 @@ class Value:
         self.table = settle(self.table, self.shape)
         if self.profile is None:
             self.profile = self._inherited()
+        if self.lags is None:
+            self.lags = self._neighbours() if any(parent.lags for parent, _ in self.parents) else {}
         bound = math.sqrt(self.power)
         self.mean = min(max(float(self.mean), -bound), bound) if math.isfinite(self.mean) else 0.0
 
@@ -109,6 +115,15 @@ class Value:
             if parent.profile
         ]
         return mixed(parts, self.shape)
+
+    def _neighbours(self) -> Lags:
+        parts: dict[int, list[tuple[float, npt.NDArray[np.float64] | None]]] = {}
+        for place, (parent, _) in enumerate(self.parents):
+            for axis, own in neighbours.carried(self.alignment(place)).items():
+                excess = parent.power - float(np.take(parent.table, 0, own).flat[-1])
+                parts.setdefault(axis, []).append((excess, (parent.lags or {}).get(own)))
+        found = {axis: neighbours.mixed(of_axis) for axis, of_axis in parts.items()}
+        return {axis: lags for axis, lags in found.items() if lags is not None}
 
     def alignment(self, place: int) -> Alignment:
         """Which axes of the parent at ``place`` correspond to which of this value."""

@@ -25,6 +25,8 @@ from stablelint.predict.transfer.softmax import softmax_of
 
 #: A share of the second moment that changes no distribution.
 _NOTHING = 1e-12
+#: A factor whose values have this share of their second moment in common is of one sign, as a gate or gain is.
+_ONE_SIGN = 0.5
 
 
 def add(left: Value, right: Value, factor: float = 1.0) -> Value:
@@ -106,14 +108,19 @@ def mul(left: Value, right: Value) -> Value:
         return together
     shape = broadcast(left.shape, right.shape)
     first, second = lead(left.table, len(shape)), lead(right.table, len(shape))
-    return Value(
+
+    def back(g: Table, other: Table, own: Table, target: Value) -> Table:
+        # where g depends on the product, g * other is (g * product) / own factor; exact for a factor of one sign
+        joint = result.joint
+        found = g * other if joint is None or own.min() < _ONE_SIGN * own.max() else joint / own
+        return unbroadcast(found, shape, target.shape)
+
+    result = Value(
         shape, first * second, left.mean * right.mean,
-        (
-            (left, lambda g: unbroadcast(g * second, shape, left.shape)),
-            (right, lambda g: unbroadcast(g * first, shape, right.shape)),
-        ),
+        ((left, lambda g: back(g, second, first, left)), (right, lambda g: back(g, first, second, right))),
         marginal=of_product(left, right), joints=(same_joint, same_joint),
     )  # fmt: skip
+    return result
 
 
 def div(left: Value, right: Value) -> Value:

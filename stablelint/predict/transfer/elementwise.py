@@ -17,7 +17,8 @@ import numpy as np
 from stablelint.predict.call import Call, NotModelled, Result
 from stablelint.predict.domain import Pull, Table, Value, same
 from stablelint.predict.functions import function, power, reciprocal
-from stablelint.predict.gaussian import IDENTITY, Array, Function, compose, degenerate, kernel
+from stablelint.predict.gaussian import IDENTITY, Array, Function, Kernel, Law, compose, degenerate, kernel
+from stablelint.predict.lags import Lags
 from stablelint.predict.marginal import law
 from stablelint.predict.slant import joint_through_function, through_function
 from stablelint.predict.transfer.shaping import fitted
@@ -57,8 +58,21 @@ def _of_base(base: Value, total: Function) -> Value:
     table = found(distribution.latent(base.table))
     return Value(
         base.shape, table, found.mean, ((base, _slope(base, total)),),
-        base=base, function=total, tilts=(through_function(base, total),), joints=(joint_through_function(base, total),),
+        base=base, function=total, tilts=(through_function(base, total),),
+        joints=(joint_through_function(base, total),), lags=_neighbours(base, distribution, found),
     )  # fmt: skip
+
+
+def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
+    """Between places d apart the argument has the covariance C_differ + lags[d] (C_agree - C_differ)."""
+    lags = {}
+    for axis, own in (base.lags or {}).items():
+        apart = float(np.take(base.table, 0, axis).flat[-1])
+        between = found(distribution.latent(np.append(apart + own * (base.power - apart), [apart, base.power])))
+        rest = float(found.power - between[-2])
+        if rest > 0:
+            lags[axis] = np.append(1.0, np.clip((between[1:-2] - between[-2]) / rest, -1.0, 1.0))
+    return lags
 
 
 def _slope(base: Value, total: Function) -> Pull:
