@@ -1,8 +1,12 @@
-"""Compare predicted gradients with measured ones: ``python scripts/measure_prediction.py [NAME ...]``.
+"""Compare the predicted gradient with the measured one, over a registry of models and generated faulty variants.
 
-Without names all generated variants are measured; ``torchvision:NAME`` and ``timm:NAME`` add library models. H is
-log10 of the gradient rms that leaves the first block over that of the last, measured with a fixed random projection
-of the deepest output on the traced ops; classes are H < -3, between, and > 3.
+    python scripts/measure_prediction.py [--zoo models.py] [--cache FILE] [--family NAME] [--only PATTERN]
+
+H is log10 of the gradient rms that leaves the first block over that of the last (for recurrent cases: at the first
+step over that at the last), for a fixed random projection of the deepest output; classes are H < -3, between, > 3.
+Truth is the geometric mean over redrawn weights, inputs and projections. With ``--cache`` only the prediction is run
+again. Columns: median errors in decades of the gradient at every op, of the values, and of the parameters' gradients;
+CPU seconds of the prediction, and over those of one forward and backward pass.
 """
 
 from __future__ import annotations
@@ -10,181 +14,209 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import math
-import statistics
+import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
 
 import torch
-from prediction_models import Case, cases
-from torch import Tensor, nn
+from prediction_report import FLOOR, HEAD, Row, bars, confusion, line, table, worst
+from prediction_truth import Cache, Truth, averaged, built, ops_digest, truths, weights_digest
+from prediction_variants import Case, registry, variants
 
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
-from stablelint.predict import interpret
-from stablelint.predict.readout import signals
+from stablelint.predict import Interpretation, interpret, predict
+from stablelint.predict.domain import Value
+from stablelint.signals import Signals
 from stablelint.trace import trace
 
-
-def measure(model: nn.Module, x: Any) -> tuple[Graph, dict[int, float], dict[int, float]]:
-    """Rms and gradient rms by op index."""
-    edges: dict[int, Any] = {}
-    rms: dict[int, float] = {}
-    shapes: dict[int, torch.Size] = {}
-
-    def listen(index: int, _name: str, _module: str, _inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point() and output.requires_grad:
-            edges[index] = torch.autograd.graph.get_gradient_edge(output)
-            rms[index] = float(output.detach().double().pow(2).mean().sqrt())
-            shapes[index] = output.shape
-
-    if x.is_floating_point():
-        x = x.requires_grad_()
-    graph = trace(model, Inputs(x), fake=False, listener=listen).graph
-    wanted = [index for index in sorted(graph.flow.signal) if index in edges]
-    sink = graph.flow.sink
-    if sink is None:
-        return graph, rms, {}
-    seed = torch.randn(shapes[sink], dtype=x.dtype if x.is_floating_point() else torch.get_default_dtype())
-    found = torch.autograd.grad(edges[sink], [edges[index] for index in wanted], seed, allow_unused=True)
-    grads = {
-        index: float(grad.double().pow(2).mean().sqrt())
-        for index, grad in zip(wanted, found, strict=True)
-        if grad is not None
-    }
-    return graph, rms, grads
+#: A parameter's gradient this far below that of another parameter of its module is rounding, by number format.
+_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
-def headline(graph: Graph, grads: dict[int, float]) -> float | None:
+def chosen(options: argparse.Namespace) -> Iterator[Case]:
+    """The cases that the options name."""
+    for case in (*(registry(options.zoo) if options.zoo else ()), *variants()):
+        if options.family and not any(word in case.family for word in options.family):
+            continue
+        if not options.only or any(fnmatch.fnmatch(case.name, pattern) for pattern in options.only):
+            yield case
+
+
+def log10(value: float) -> float:
+    """With a floor for zero."""
+    return math.log10(value) if value > 0 and math.isfinite(value) else FLOOR
+
+
+def headline(graph: Graph, grads: Mapping[int, float]) -> float | None:
     """H from the last op of the first and of the last block that have a gradient."""
     last: dict[int, int] = {}
     for index in graph.flow.trunk:
         if index in grads:
             last[graph.flow.block[index]] = index
     ends = [grads[last[block]] for block in sorted(last)]
-    if len(ends) < 2 or ends[-1] <= 0:
-        return None
-    return math.log10(max(ends[0], 1e-300) / ends[-1])
+    return log10(ends[0]) - log10(ends[-1]) if len(ends) > 1 and ends[-1] > 0 else None
 
 
-def compare(build: Callable[[], nn.Module], make: Callable[[], Any], seeds: int) -> dict[str, Any]:
-    """One model: measured over seeds, predicted from one graph."""
-    measured, errors, forward = [], [], []
-    seconds = 0.0
-    predicted = None
-    unknown: dict[str, int] = {}
-    for seed in range(seeds):
-        torch.manual_seed(seed)
-        model, x = build().train(), make()
-        graph, rms, grads = measure(model, x)
-        if seed == 0:
-            start = time.perf_counter()
-            found = interpret(graph)
-            rows = signals(found)
-            seconds = time.perf_counter() - start
-            unknown = dict(found.unknown)
-            guess = {row.op: row.grad_rms for row in rows.rows if row.grad_rms is not None}
-            predicted = headline(graph, {index: guess[index] for index in grads if index in guess})
-            for row in rows.rows:
-                truth = grads.get(row.op)
-                if truth and row.grad_rms:
-                    errors.append(abs(math.log10(row.grad_rms / truth)))
-                if row.rms and rms.get(row.op):
-                    forward.append(abs(math.log10(row.rms / rms[row.op])))
-        measured.append(headline(graph, grads))
-    known = [value for value in measured if value is not None]
-    return {
-        "predicted": predicted,
-        "measured": statistics.mean(known) if known else None,
-        "grads": statistics.median(errors) if errors else math.nan,
-        "forward": statistics.median(forward) if forward else math.nan,
-        "ops": len(graph),
-        "seconds": seconds,
-        "unknown": unknown,
-    }
+def in_time(graph: Graph, name: str, grads: Mapping[int, float], steps: Mapping[int, Sequence[float]]) -> float | None:
+    """H from the first to the last step: inside a recurrent layer, or over the calls of one op in a loop."""
+    calls = [op.index for op in graph if op.name == name and op.index in graph.flow.signal]
+    sizes = [grads[index] for index in calls if index in grads]
+    if len(calls) == 1:
+        sizes = list(steps.get(calls[0], ()))
+    return log10(sizes[0]) - log10(sizes[-1]) if len(sizes) > 1 and sizes[-1] > 0 else None
 
 
-def library(spec: str) -> Case:
-    """A torchvision or timm model with images."""
-    kind, _, name = spec.partition(":")
-    size = (
-        224
-        if any(word in name for word in ("vit", "deit", "mixer", "vgg", "alexnet", "cait", "beit", "swin", "gmlp"))
-        else 64
+def h_of(case: Case, graph: Graph, grads: Mapping[int, float], steps: Mapping[int, Sequence[float]]) -> float | None:
+    """The H of a case, predicted or measured."""
+    return headline(graph, grads) if case.steps is None else in_time(graph, case.steps, grads, steps)
+
+
+def traced(case: Case, truth: Truth) -> tuple[Graph, int] | None:
+    """The graph as ``stablelint check`` sees it and the number of parameters; None if the truth is of another model.
+
+    Where a run on real tensors takes another branch than one on fake tensors, the graph of the real one.
+    """
+    for fake in (True, False):
+        model, args, kwargs = built(case, 0)
+        if weights_digest(model) != truth.weights:
+            return None
+        graph = trace(model.train(), Inputs(*args, **kwargs), fake=fake).graph
+        if ops_digest(graph) == truth.ops:
+            return graph, sum(parameter.numel() for parameter in model.parameters())
+    return None
+
+
+def compare(case: Case, seeds: int, cache: Cache) -> Row:
+    """Predict and measure one case."""
+    found = truths(case, seeds, cache)
+    start = time.process_time()
+    seen = traced(case, found[0])
+    if seen is None:  # the case or the recorder has changed since
+        for seed in range(seeds):
+            cache.truths.pop((case.name, seed), None)
+        found = truths(case, seeds, cache)
+        seen = traced(case, found[0])
+    assert seen is not None, "two runs of the model differ"
+    graph, size = seen
+    tracing = time.process_time() - start
+    start = time.process_time()
+    signals = predict(graph)
+    predicting = time.process_time() - start
+    row = judged(case, graph, signals, found)
+    row.seconds, row.size = (tracing, predicting, found[0].seconds), size
+    return row
+
+
+def judged(case: Case, graph: Graph, signals: Signals, found: Sequence[Truth]) -> Row:
+    """The row of a case from its signals and truths."""
+    grads = {int(key): value for key, value in averaged([truth.grads for truth in found]).items()}
+    values = {int(key): value for key, value in averaged([truth.rms for truth in found]).items()}
+    guess = {row.op: row.grad_rms for row in signals.rows if row.grad_rms is not None and row.op in grads}
+    details = interpret(graph)
+    draws = [
+        h_of(case, graph, {int(k): v for k, v in truth.grads.items() if int(k) in guess}, _steps(truth))
+        for truth in found
+    ]
+    heard = [h for h in draws if h is not None]
+    row = Row(
+        case.name,
+        case.family,
+        h_of(case, graph, guess, predicted_steps(details)),
+        sum(heard) / len(heard) if heard else None,
+        heard,
+        ops=_median([abs(log10(guess[op]) - log10(grads[op])) for op in guess if grads[op] > 0 and guess[op] > 0]),
+        forward=_median(
+            [abs(log10(row.rms) - log10(values[row.op])) for row in signals.rows if row.rms and values.get(row.op)]
+        ),
+        unknown=dict(details.unknown),
+        in_time=case.steps is not None,
+        generated=case.generated,
     )
-
-    def build() -> nn.Module:
-        if kind == "torchvision":
-            import torchvision
-
-            model = getattr(torchvision.models, name)(weights=None)
-        else:
-            import timm
-
-            model = timm.create_model(name, pretrained=False)
-        for layer in model.modules():  # a zero-initialised head would make every gradient zero
-            if isinstance(layer, nn.Linear) and float(layer.weight.detach().abs().max()) == 0:
-                nn.init.normal_(layer.weight, 0, 0.02)
-        return model
-
-    return spec, build, lambda: torch.randn(2 if size == 224 else 8, 3, size, size)
+    band = getattr(signals, "gradient_ratio_band", None)
+    if band is not None and case.steps is None:
+        row.band = log10(band[0]), log10(band[1])
+    _parameters(row, signals, averaged([truth.parameters for truth in found]), _ROUNDING[case.dtype])
+    return row
 
 
-def classify(h: float | None) -> str:
-    """vanish, healthy or explode."""
-    if h is None:
-        return "none"
-    return "vanish" if h < -3 else "explode" if h > 3 else "healthy"
+def _steps(truth: Truth) -> dict[int, list[float]]:
+    return {int(index): sizes for index, sizes in truth.steps.items()}
 
 
-def chosen(names: list[str]) -> Iterator[Case]:
-    """Generated variants that match a pattern, and library models."""
-    patterns = [name for name in names if ":" not in name]
-    for case in cases():
-        if (not names) or any(fnmatch.fnmatch(case[0], pattern) for pattern in patterns):
-            yield case
-    for spec in names:
-        if ":" in spec:
-            yield library(spec)
+def predicted_steps(details: Interpretation) -> dict[int, list[float]]:
+    """Gradient rms of the input of a recurrent layer, by time step."""
+    found: dict[int, list[float]] = {}
+    for index, value in details.values.items():
+        first = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(first, Value) and first.steps:
+            tables = [step.gradient() for step in first.steps]
+            found[index] = [0.0 if table is None else math.sqrt(max(float(table.flat[-1]), 0.0)) for table in tables]
+    return found
 
 
-def main() -> None:
-    """Print one line per model and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="patterns of generated variants, torchvision:NAME, timm:NAME")
-    parser.add_argument("--seeds", type=int, default=1)
-    options = parser.parse_args()
+def _parameters(row: Row, signals: Signals, measured: Mapping[str, float], rounding: float) -> None:
+    """Errors of parameter gradients; what is only rounding in truth should be (almost) nothing in the prediction."""
+    predicted = {signal.name: signal.grad_rms for signal in signals.parameters}
+
+    def largest(sizes: Mapping[str, float | None], name: str) -> float:
+        module = name.rpartition(".")[0]
+        return max((size or 0.0 for other, size in sizes.items() if other.rpartition(".")[0] == module), default=0.0)
+
+    errors = []
+    for name, truth in measured.items():
+        guess = predicted.get(name)
+        if truth <= rounding * largest(measured, name):
+            row.zeros += 1
+            row.missed += bool(guess) and guess > 1e-3 * largest(predicted, name)
+        elif guess:
+            errors.append(abs(log10(guess) - log10(truth)))
+    row.parameters = _median(errors)
+
+
+def _median(values: Sequence[float]) -> float:
+    return median(values) if values else math.nan
+
+
+def parsed() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", type=Path, help="a registry file: REG[name] = (family, source, builder)")
+    parser.add_argument("--cache", type=Path, help="a file that keeps what was measured")
+    parser.add_argument("--family", action="append", help="only families with this word in their name")
+    parser.add_argument("--only", action="append", help="only cases whose name matches this pattern")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quiet", action="store_true", help="no line per case")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print a line per case, the tables, and the bars; 1 when a bar is missed."""
+    options = parsed()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    print(f"{'model':<34}{'ops':>5}{'H pred':>9}{'H meas':>9}{'error':>7}  {'class':<9}{'grads':>6}{'fwd':>6}{'s':>6}")
-    errors, right, total = [], 0, 0
-    for name, build, make in chosen(options.names):
-        small = ":" not in name
-        torch.set_default_dtype(torch.float64 if small else torch.float32)
+    cache, rows, failed = Cache(options.cache), [], []
+    if not options.quiet:
+        print(HEAD)
+    for case in chosen(options):
         try:
-            row = compare(build, make, options.seeds)
-        except Exception as error:
-            print(f"{name:<34} failed: {type(error).__name__}: {str(error)[:100]}", flush=True)
+            rows.append(compare(case, options.seeds, cache))
+        except Exception as error:  # one model that fails must not hide the others
+            failed.append(f"{case.name:<34}failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+            print(failed[-1], file=sys.stderr, flush=True)
             continue
-        h, truth = row["predicted"], row["measured"]
-        if h is None or truth is None:
-            print(f"{name:<34}{row['ops']:>5}  H predicted {h}, measured {truth} {row['unknown'] or ''}", flush=True)
-            continue
-        agree = classify(h) == classify(truth)
-        errors.append(abs(h - truth))
-        right, total = right + agree, total + 1
-        verdict = classify(truth) if agree else classify(truth) + "!"
-        start = f"{name:<34}{row['ops']:>5}{h:>+9.2f}{truth:>+9.2f}{abs(h - truth):>7.2f}  {verdict:<9}"
-        rest = f"{row['grads']:>6.2f}{row['forward']:>6.2f}{row['seconds']:>6.2f} {row['unknown'] or ''}"
-        print(start + rest, flush=True)
-    if errors:
-        ordered = sorted(errors)
-        p90 = ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
-        print(
-            f"{total} models: median error {statistics.median(errors):.3f}, p90 {p90:.2f}, right class {right}/{total}"
-        )
+        if not options.quiet:
+            print(line(rows[-1]), flush=True)
+    judged_bars = bars(rows)
+    parts = [("by family", table(rows)), ("confusion", confusion(rows)), ("largest errors", worst(rows))]
+    for title, lines in (*parts, ("not measured", failed), ("bars", map(str, judged_bars))):
+        print(f"\n{title}")
+        print("\n".join(lines))
+    return int(any("FAIL" in str(bar) for bar in judged_bars))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
