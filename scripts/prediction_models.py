@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -119,7 +121,7 @@ class ResNet(nn.Module):
         widths = [width] * (blocks + 1) + [2 * width] * blocks + [4 * width] * blocks
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.stages = nn.Sequential(
-            *(Stage(a, b, 2 if a != b else 1, norm, skip) for a, b in zip(widths, widths[1:], strict=False))
+            *(Stage(a, b, 2 if a != b else 1, norm, skip) for a, b in itertools.pairwise(widths))
         )
         self.head = nn.Linear(4 * width, 10)
         for module in self.stages.modules():
@@ -379,7 +381,7 @@ def replaced(model: nn.Module, chosen: Callable[[nn.Module], bool], make: Callab
 
 def without_norms(model: nn.Module) -> nn.Module:
     """``model`` with Identity in the place of every norm layer."""
-    return replaced(model, lambda module: "Norm" in type(module).__name__, nn.Identity)
+    return replaced(model, lambda module: re.fullmatch(r".*Norm(\dd)?", type(module).__name__) is not None, nn.Identity)
 
 
 def activated(model: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:

@@ -90,8 +90,8 @@ def ops_digest(graph: Graph) -> str:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Equal for the same draw of the same parameters."""
-    return _digest(f"{name} {rms(value):.3g}" for name, value in model.named_parameters())
+    """Equal for the same draw of the same parameters, as far as their first elements tell."""
+    return _digest(f"{name} {rms(value.reshape(-1)[:1000]):.3g}" for name, value in model.named_parameters())
 
 
 def _digest(words: Iterator[str]) -> str:
@@ -148,9 +148,7 @@ class _Listener:
         self.loss = (sink * (projection / rms(projection)).to(sink.dtype)).sum()
         self._outputs.clear()
 
-    def __call__(
-        self, index: int, name: str, _module: str, inputs: tuple[Tensor, ...], output: Tensor
-    ) -> None:
+    def __call__(self, index: int, name: str, _module: str, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Take note of one op."""
         if not isinstance(output, Tensor) or not output.is_floating_point() or not output.requires_grad:
             if name in RECURRENT and inputs[0].requires_grad:

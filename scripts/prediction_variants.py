@@ -16,8 +16,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import torch.nn.functional as F
 from prediction_models import (
-    MLP, Activation, ConvNet, DenseNet, HandNorm, HandRecurrent, Mixer, Recurrent, ResidualMLP, ResNet, Transformer,
-    UNet, Unrolled, activated, identity, scaled, without_norms,
+    MLP,
+    Activation,
+    ConvNet,
+    DenseNet,
+    HandNorm,
+    HandRecurrent,
+    Mixer,
+    Recurrent,
+    ResidualMLP,
+    ResNet,
+    Transformer,
+    UNet,
+    Unrolled,
+    activated,
+    identity,
+    scaled,
+    without_norms,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -97,6 +112,9 @@ def _mlps() -> Iterator[tuple[str, Make]]:
     for factor in (2, 8):
         yield f"mlp12_gelu_x{factor:g}", lambda k=factor: MLP(12, 128, F.gelu, he * k)
         yield f"mlp12_sigmoid_x{factor:g}", lambda k=factor: MLP(12, 128, torch.sigmoid, k)
+    for name in ("selu", "elu", "silu", "leaky_relu", "mish", "hardswish"):
+        yield f"mlp16_{name}_x4", lambda n=name: MLP(16, 128, getattr(F, n), 4.0)
+    yield "mlp30_tanh_x8", lambda: MLP(30, 128, torch.tanh, 8.0)
     yield "mlp100_sigmoid", lambda: MLP(100, 128, torch.sigmoid, 1.0)
     yield "mlp100_relu", lambda: MLP(100, 128, F.relu, he)
     for depth in (12, 48, 96):
@@ -114,6 +132,8 @@ def _mlps() -> Iterator[tuple[str, Make]]:
     for factor in (2, 4):
         yield f"resmlp24_nonorm_x{factor}", lambda k=factor: scaled(ResidualMLP(24, 128, norm=identity), k)
         yield f"resmlp24_post_x{factor}", lambda k=factor: scaled(ResidualMLP(24, 128, after=True), k)
+    yield "resmlp96_nonorm_x2", lambda: scaled(ResidualMLP(96, 128, norm=identity), 2)
+    yield "resmlp24_noskip_x8", lambda: scaled(ResidualMLP(24, 128, norm=identity, skip=False), 8)
     yield "resmlp24_noskip", lambda: ResidualMLP(24, 128, skip=False)
     yield "resmlp24_noskip_nonorm", lambda: ResidualMLP(24, 128, norm=identity, skip=False)
 
@@ -129,6 +149,7 @@ def _convs() -> Iterator[tuple[str, Make]]:
     yield "conv20_bn_tanh", lambda: ConvNet(20, activation=torch.tanh)
     yield "conv20_bn_sigmoid", lambda: ConvNet(20, activation=torch.sigmoid)
     yield "conv20_sigmoid", lambda: ConvNet(20, norm=identity, activation=torch.sigmoid)
+    yield "conv10_elu_x8", lambda: scaled(ConvNet(10, norm=identity, activation=F.elu), 8)
     yield "conv16_skip_bn", lambda: ConvNet(16, skip=True)
     for depth in (16, 48):
         yield f"conv{depth}_skip_nonorm", lambda d=depth: ConvNet(d, norm=identity, skip=True)
@@ -141,6 +162,8 @@ def _convs() -> Iterator[tuple[str, Make]]:
     yield "resnet12_nonorm_noskip_x0.5", lambda: scaled(ResNet(2, norm=identity, skip=False), 0.5)
     yield "resnet12_nonorm_x2", lambda: scaled(ResNet(2, norm=identity), 2)
     yield "resnet12_nonorm_x4", lambda: scaled(ResNet(2, norm=identity), 4)
+    yield "resnet48_nonorm_x2", lambda: scaled(ResNet(8, norm=identity), 2)
+    yield "resnet24_nonorm_noskip_x4", lambda: scaled(ResNet(4, norm=identity, skip=False), 4)
     yield "resnet12_in", lambda: ResNet(2, norm=lambda w: nn.InstanceNorm2d(w, affine=True))
 
 
@@ -148,12 +171,14 @@ def _joined() -> Iterator[tuple[str, Make]]:
     for stages in (3, 8):
         yield f"dense{stages}", lambda s=stages: DenseNet(s, 4)
         yield f"dense{stages}_nonorm", lambda s=stages: DenseNet(s, 4, norm=identity)
+    yield "dense8_nonorm_x8", lambda: scaled(DenseNet(8, 4, norm=identity), 8)
     for factor in (1 / 2, 4):
         yield f"dense3_nonorm_x{factor:g}", lambda k=factor: scaled(DenseNet(3, 4, norm=identity), k)
     yield "unet3", lambda: UNet()
     yield "unet3_nearest", lambda: UNet(nearest=True)
     yield "unet3_nonorm", lambda: UNet(norm=identity)
     yield "unet3_nonorm_x4", lambda: scaled(UNet(norm=identity), 4)
+    yield "unet3_deep_nonorm_x4", lambda: scaled(UNet(repeats=8, norm=identity), 4)
     yield "unet3_deep", lambda: UNet(repeats=8)
     yield "unet3_deep_nonorm_nearest", lambda: UNet(repeats=8, norm=identity, nearest=True)
 
@@ -166,6 +191,8 @@ def _mixers() -> Iterator[tuple[str, Make]]:
     yield "mixer6_noskip_nonorm", lambda: Mixer(6, norm=identity, skip=False)
     for factor in (4, 8):
         yield f"mixer6_nonorm_x{factor}", lambda k=factor: scaled(Mixer(6, norm=identity), k)
+    yield "mixer24_nonorm_x4", lambda: scaled(Mixer(24, norm=identity), 4)
+    yield "mixer6_noskip_nonorm_x8", lambda: scaled(Mixer(6, norm=identity, skip=False), 8)
     yield "mixer6_x4", lambda: scaled(Mixer(6), 4)
 
 
@@ -198,12 +225,11 @@ def _recurrent() -> Iterator[Case]:
     for length in (16, 64):
         inputs = sequence(length)
         for name, (layer, cell) in kinds.items():
-            op = "rnn_tanh" if name == "rnn" else name
             yield Case(f"{name}_T{length}", "recurrent", _built(lambda k=layer: Recurrent(k), inputs), steps=name)
             yield Case(
-                f"{name}_cells_T{length}", "recurrent", _built(lambda k=cell: Unrolled(k), inputs), steps=f"{op}_cell"
+                f"{name}_cells_T{length}", "recurrent", _built(lambda k=cell: Unrolled(k), inputs), steps=f"{name}_cell"
             )
-        for gain, label in ((None, "orthogonal"), (1.0, "x1"), (0.5, "x0.5"), (2.0, "x2")):
+        for gain, label in ((None, "orthogonal"), (1.0, "x1"), (0.5, "x0.5"), (2.0, "x2"), (4.0, "x4")):
             make = _built(lambda g=gain: HandRecurrent(g), inputs)
             yield Case(f"hand_rnn_{label}_T{length}", "recurrent", make, steps="tanh")
     for factor in (2, 4):
