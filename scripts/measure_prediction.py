@@ -22,16 +22,16 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from prediction_ablation import ABLATIONS, ablated
+from prediction_graphs import Graphs
 from prediction_report import FLOOR, HEAD, Row, bars, confusion, line, table, worst
-from prediction_truth import Cache, Truth, averaged, built, ops_digest, truths, weights_digest
+from prediction_truth import Cache, Truth, averaged, truths
 from prediction_variants import Case, registry, variants
 
 from stablelint.graph import Graph
-from stablelint.inputs import Inputs
 from stablelint.predict import Interpretation, interpret, predict
 from stablelint.predict.domain import Value
 from stablelint.signals import Signals
-from stablelint.trace import trace
 
 #: A parameter's gradient this far below that of another parameter of its module is rounding, by number format.
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -75,31 +75,15 @@ def h_of(case: Case, graph: Graph, grads: Mapping[int, float], steps: Mapping[in
     return headline(graph, grads) if case.steps is None else in_time(graph, case.steps, grads, steps)
 
 
-def traced(case: Case, truth: Truth) -> tuple[Graph, int] | None:
-    """The graph as ``stablelint check`` sees it and the number of parameters; None if the truth is of another model.
-
-    Where a run on real tensors takes another branch than one on fake tensors, the graph of the real one.
-    """
-    for fake in (True, False):
-        model, args, kwargs = built(case, 0)
-        if weights_digest(model) != truth.weights:
-            return None
-        graph = trace(model.train(), Inputs(*args, **kwargs), fake=fake).graph
-        if ops_digest(graph) == truth.ops:
-            return graph, sum(parameter.numel() for parameter in model.parameters())
-    return None
-
-
-def compare(case: Case, seeds: int, cache: Cache) -> Row:
+def compare(case: Case, seeds: int, cache: Cache, graphs: Graphs) -> Row:
     """Predict and measure one case."""
     found = truths(case, seeds, cache)
     start = time.process_time()
-    seen = traced(case, found[0])
+    seen = graphs.of(case, found[0])
     if seen is None:  # the case or the recorder has changed since
-        for seed in range(seeds):
-            cache.truths.pop((case.name, seed), None)
+        cache.forget(case.name)
         found = truths(case, seeds, cache)
-        seen = traced(case, found[0])
+        seen = graphs.of(case, found[0])
     assert seen is not None, "two runs of the model differ"
     graph, size = seen
     tracing = time.process_time() - start
@@ -189,8 +173,26 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--family", action="append", help="only families with this word in their name")
     parser.add_argument("--only", action="append", help="only cases whose name matches this pattern")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ablation", nargs="*", metavar="COMPONENT", help="all or some components off, one at a time")
     parser.add_argument("--quiet", action="store_true", help="no line per case")
     return parser.parse_args()
+
+
+def compared_all(options: argparse.Namespace, cache: Cache, graphs: Graphs) -> tuple[list[Row], list[str]]:
+    """A row per case, printed as it comes, and a line for each that failed."""
+    rows, failed = [], []
+    if not options.quiet:
+        print(HEAD)
+    for case in chosen(options):
+        try:
+            rows.append(compare(case, options.seeds, cache, graphs))
+        except Exception as error:  # one model that fails must not hide the others
+            failed.append(f"{case.name:<34}failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+            print(failed[-1], file=sys.stderr, flush=True)
+            continue
+        if not options.quiet:
+            print(line(rows[-1]), flush=True)
+    return rows, failed
 
 
 def main() -> int:
@@ -198,23 +200,19 @@ def main() -> int:
     options = parsed()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    cache, rows, failed = Cache(options.cache), [], []
-    if not options.quiet:
-        print(HEAD)
-    for case in chosen(options):
-        try:
-            rows.append(compare(case, options.seeds, cache))
-        except Exception as error:  # one model that fails must not hide the others
-            failed.append(f"{case.name:<34}failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
-            print(failed[-1], file=sys.stderr, flush=True)
-            continue
-        if not options.quiet:
-            print(line(rows[-1]), flush=True)
+    cache = Cache(options.cache)
+    graphs = Graphs(options.cache.with_suffix(".graphs") if options.cache else None)
+    rows, failed = compared_all(options, cache, graphs)
     judged_bars = bars(rows)
     parts = [("by family", table(rows)), ("confusion", confusion(rows)), ("largest errors", worst(rows))]
     for title, lines in (*parts, ("not measured", failed), ("bars", map(str, judged_bars))):
         print(f"\n{title}")
         print("\n".join(lines))
+    if options.ablation is not None:
+        options.quiet = True
+        print("\nablation")
+        for text in ablated(lambda: compared_all(options, cache, graphs)[0], options.ablation or list(ABLATIONS)):
+            print(text, flush=True)
     return int(any("FAIL" in str(bar) for bar in judged_bars))
 
 

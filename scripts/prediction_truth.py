@@ -64,6 +64,10 @@ class Cache:
             truth = Truth(**json.loads(line))
             self.truths[truth.case, truth.seed] = truth
 
+    def forget(self, case: str) -> None:
+        """Drop what is known of a case, so that it is measured again."""
+        self.truths = {key: truth for key, truth in self.truths.items() if key[0] != case}
+
     def add(self, truth: Truth) -> None:
         """Keep a truth, also on disk; a later line for the same case and seed replaces an earlier one."""
         self.truths[truth.case, truth.seed] = truth
