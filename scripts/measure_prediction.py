@@ -13,156 +13,38 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import math
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import torch
 from prediction_ablation import ABLATIONS, ablated
+from prediction_compare import along_trunk, compare, op_by_op
 from prediction_graphs import Graphs
-from prediction_report import FLOOR, HEAD, Row, bars, confusion, line, table, worst
-from prediction_truth import Cache, Truth, averaged, truths
+from prediction_plots import draw
+from prediction_report import HEAD, Row, bars, confusion, line, table, worst
+from prediction_truth import Cache
 from prediction_variants import Case, registry, variants
 
-from stablelint.graph import Graph
-from stablelint.predict import Interpretation, interpret, predict
-from stablelint.predict.domain import Value
-from stablelint.signals import Signals
+#: Cases whose gradient is drawn block by block, each with a law of its own.
+TYPICAL = ("mlp30_sigmoid", "mlp48_relu_bn", "resmlp24_nonorm_x4", "conv20_default", "tf24_pre", "resnet48_noskip")
 
-#: A parameter's gradient this far below that of another parameter of its module is rounding, by number format.
-_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+def everything(zoo: Path | None) -> Iterator[Case]:
+    """All cases there are."""
+    if zoo:
+        yield from registry(zoo)
+    yield from variants()
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Case]:
     """The cases that the options name."""
-    for case in (*(registry(options.zoo) if options.zoo else ()), *variants()):
+    for case in everything(options.zoo):
         if options.family and not any(word in case.family for word in options.family):
             continue
         if not options.only or any(fnmatch.fnmatch(case.name, pattern) for pattern in options.only):
             yield case
-
-
-def log10(value: float) -> float:
-    """With a floor for zero."""
-    return math.log10(value) if value > 0 and math.isfinite(value) else FLOOR
-
-
-def headline(graph: Graph, grads: Mapping[int, float]) -> float | None:
-    """H from the last op of the first and of the last block that have a gradient."""
-    last: dict[int, int] = {}
-    for index in graph.flow.trunk:
-        if index in grads:
-            last[graph.flow.block[index]] = index
-    ends = [grads[last[block]] for block in sorted(last)]
-    return log10(ends[0]) - log10(ends[-1]) if len(ends) > 1 and ends[-1] > 0 else None
-
-
-def in_time(graph: Graph, name: str, grads: Mapping[int, float], steps: Mapping[int, Sequence[float]]) -> float | None:
-    """H from the first to the last step: inside a recurrent layer, or over the calls of one op in a loop."""
-    calls = [op.index for op in graph if op.name == name and op.index in graph.flow.signal]
-    sizes = [grads[index] for index in calls if index in grads]
-    if len(calls) == 1:
-        sizes = list(steps.get(calls[0], ()))
-    return log10(sizes[0]) - log10(sizes[-1]) if len(sizes) > 1 and sizes[-1] > 0 else None
-
-
-def h_of(case: Case, graph: Graph, grads: Mapping[int, float], steps: Mapping[int, Sequence[float]]) -> float | None:
-    """The H of a case, predicted or measured."""
-    return headline(graph, grads) if case.steps is None else in_time(graph, case.steps, grads, steps)
-
-
-def compare(case: Case, seeds: int, cache: Cache, graphs: Graphs) -> Row:
-    """Predict and measure one case."""
-    found = truths(case, seeds, cache)
-    start = time.process_time()
-    seen = graphs.of(case, found[0])
-    if seen is None:  # the case or the recorder has changed since
-        cache.forget(case.name)
-        found = truths(case, seeds, cache)
-        seen = graphs.of(case, found[0])
-    assert seen is not None, "two runs of the model differ"
-    graph, size = seen
-    tracing = time.process_time() - start
-    start = time.process_time()
-    signals = predict(graph)
-    predicting = time.process_time() - start
-    row = judged(case, graph, signals, found)
-    row.seconds, row.size = (tracing, predicting, found[0].seconds), size
-    return row
-
-
-def judged(case: Case, graph: Graph, signals: Signals, found: Sequence[Truth]) -> Row:
-    """The row of a case from its signals and truths."""
-    grads = {int(key): value for key, value in averaged([truth.grads for truth in found]).items()}
-    values = {int(key): value for key, value in averaged([truth.rms for truth in found]).items()}
-    guess = {row.op: row.grad_rms for row in signals.rows if row.grad_rms is not None and row.op in grads}
-    details = interpret(graph)
-    draws = [
-        h_of(case, graph, {int(k): v for k, v in truth.grads.items() if int(k) in guess}, _steps(truth))
-        for truth in found
-    ]
-    heard = [h for h in draws if h is not None]
-    row = Row(
-        case.name,
-        case.family,
-        h_of(case, graph, guess, predicted_steps(details)),
-        sum(heard) / len(heard) if heard else None,
-        heard,
-        ops=_median([abs(log10(guess[op]) - log10(grads[op])) for op in guess if grads[op] > 0 and guess[op] > 0]),
-        forward=_median(
-            [abs(log10(row.rms) - log10(values[row.op])) for row in signals.rows if row.rms and values.get(row.op)]
-        ),
-        unknown=dict(details.unknown),
-        in_time=case.steps is not None,
-        generated=case.generated,
-    )
-    band = getattr(signals, "gradient_ratio_band", None)
-    if band is not None and case.steps is None:
-        row.band = log10(band[0]), log10(band[1])
-    _parameters(row, signals, averaged([truth.parameters for truth in found]), _ROUNDING[case.dtype])
-    return row
-
-
-def _steps(truth: Truth) -> dict[int, list[float]]:
-    return {int(index): sizes for index, sizes in truth.steps.items()}
-
-
-def predicted_steps(details: Interpretation) -> dict[int, list[float]]:
-    """Gradient rms of the input of a recurrent layer, by time step."""
-    found: dict[int, list[float]] = {}
-    for index, value in details.values.items():
-        first = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(first, Value) and first.steps:
-            tables = [step.gradient() for step in first.steps]
-            found[index] = [0.0 if table is None else math.sqrt(max(float(table.flat[-1]), 0.0)) for table in tables]
-    return found
-
-
-def _parameters(row: Row, signals: Signals, measured: Mapping[str, float], rounding: float) -> None:
-    """Errors of parameter gradients; what is only rounding in truth should be (almost) nothing in the prediction."""
-    predicted = {signal.name: signal.grad_rms for signal in signals.parameters}
-
-    def largest(sizes: Mapping[str, float | None], name: str) -> float:
-        module = name.rpartition(".")[0]
-        return max((size or 0.0 for other, size in sizes.items() if other.rpartition(".")[0] == module), default=0.0)
-
-    errors = []
-    for name, truth in measured.items():
-        guess = predicted.get(name)
-        if truth <= rounding * largest(measured, name):
-            row.zeros += 1
-            row.missed += bool(guess) and guess > 1e-3 * largest(predicted, name)
-        elif guess:
-            errors.append(abs(log10(guess) - log10(truth)))
-    row.parameters = _median(errors)
-
-
-def _median(values: Sequence[float]) -> float:
-    return median(values) if values else math.nan
 
 
 def parsed() -> argparse.Namespace:
@@ -174,6 +56,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="only cases whose name matches this pattern")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation", nargs="*", metavar="COMPONENT", help="all or some components off, one at a time")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw figures into this folder (needs matplotlib)")
+    parser.add_argument("--ops", action="store_true", help="all ops of every case, predicted beside measured")
     parser.add_argument("--quiet", action="store_true", help="no line per case")
     return parser.parse_args()
 
@@ -192,6 +76,8 @@ def compared_all(options: argparse.Namespace, cache: Cache, graphs: Graphs) -> t
             continue
         if not options.quiet:
             print(line(rows[-1]), flush=True)
+        if options.ops:
+            print("\n".join(op_by_op(case, options.seeds, cache, graphs)), flush=True)
     return rows, failed
 
 
@@ -208,8 +94,12 @@ def main() -> int:
     for title, lines in (*parts, ("not measured", failed), ("bars", map(str, judged_bars))):
         print(f"\n{title}")
         print("\n".join(lines))
+    if options.plot:
+        typical = [case for case in variants() if case.name in TYPICAL]
+        traces = [along_trunk(case, options.seeds, cache, graphs) for case in typical]
+        print("\ndrawn:", *draw(options.plot, rows, traces))
     if options.ablation is not None:
-        options.quiet = True
+        options.quiet, options.ops = True, False
         print("\nablation")
         for text in ablated(lambda: compared_all(options, cache, graphs)[0], options.ablation or list(ABLATIONS)):
             print(text, flush=True)

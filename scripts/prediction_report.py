@@ -18,7 +18,7 @@ class Row:
 
     ``band`` is the stated interval of H. ``ops`` and ``parameters`` are median errors of gradient rms, ``forward`` of
     values. ``zeros`` are parameters whose gradient is nothing but rounding, ``missed`` those of them that were
-    predicted to have one. ``seconds`` are CPU seconds: tracing, predicting, one forward and backward pass.
+    predicted to have one. ``seconds`` are CPU seconds: of the prediction, and of one forward and backward pass.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Row:
     zeros: int = 0
     missed: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
-    seconds: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    seconds: tuple[float, float] = (math.nan, math.nan)
     in_time: bool = False
     generated: bool = True
     size: int = 0
@@ -58,7 +58,7 @@ class Row:
     @property
     def cost(self) -> float:
         """Seconds of the prediction over those of a forward and backward pass."""
-        return self.seconds[1] / self.seconds[2] if self.seconds[2] > 0 else math.nan
+        return self.seconds[0] / self.seconds[1] if self.seconds[1] > 0 else math.nan
 
 
 def classify(h: float) -> str:
@@ -110,7 +110,7 @@ def line(row: Row) -> str:
         verdict += f"{classify(row.measured) + ('' if agree else '!'):<9}"
         stated = "-" if row.band is None else f"{row.band[0]:+.2f}..{row.band[1]:+.2f}{'' if row.inside else '!'}"
         verdict += f"{stated:>16}"
-    rest = f"{row.ops:>6.2f}{row.forward:>6.2f}{row.parameters:>6.2f}{row.seconds[1]:>7.2f}{row.cost:>6.2f}"
+    rest = f"{row.ops:>6.2f}{row.forward:>6.2f}{row.parameters:>6.2f}{row.seconds[0]:>7.2f}{row.cost:>6.2f}"
     unknown = " ".join(f"{name}:{count}" for name, count in sorted(row.unknown.items()))
     return f"{row.name:<34}{verdict}{rest}  {unknown}"
 
@@ -217,8 +217,8 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     errors = [row.error for row in having]
     right = mean([float(classify(p) == classify(m)) for p, m in zip(predicted, measured, strict=True)])
     long = [row.error for row in having if row.in_time and row.name.endswith("T64")]
-    slow = [row.cost for row in rows if not row.generated and row.seconds[2] > 0.2]
-    largest = max((row.seconds[1] for row in rows if row.size < 500_000_000), default=math.nan)
+    slow = [row.cost for row in rows if not row.generated and row.seconds[1] > 0.2]
+    largest = max((row.seconds[0] for row in rows if row.size < 500_000_000), default=math.nan)
     vanishing = sum((row.measured or 0.0) < -3 for row in made)
     exploding = sum((row.measured or 0.0) > 3 for row in made)
     return [

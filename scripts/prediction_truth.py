@@ -153,18 +153,17 @@ class _Listener:
         self._outputs.clear()
 
     def __call__(self, index: int, name: str, _module: str, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Take note of one op."""
+        """Take note of one op. Hooks must not hold ``self``: through ``loss`` they would keep each other alive."""
+        key, grads = str(index), self.grads
+        if name in RECURRENT and inputs[0].requires_grad:
+            _hear(inputs[0], functools.partial(self.steps.__setitem__, key))
         if not isinstance(output, Tensor) or not output.is_floating_point() or not output.requires_grad:
-            if name in RECURRENT and inputs[0].requires_grad:
-                _hear(inputs[0], functools.partial(self.steps.__setitem__, str(index)))
             return
         if torch._C._functorch.is_functorch_wrapped_tensor(output):  # inside vmap a tensor has no values of its own
             return
         self._outputs[index] = output
-        self.values[str(index)] = rms(output)
-        _hear(output, lambda grad: self.grads.__setitem__(str(index), rms(grad)))
-        if name in RECURRENT and inputs[0].requires_grad:
-            _hear(inputs[0], functools.partial(self.steps.__setitem__, str(index)))
+        self.values[key] = rms(output)
+        _hear(output, lambda grad: grads.__setitem__(key, rms(grad)))
 
 
 def _hear(tensor: Tensor, listen: Callable[[Tensor], object]) -> None:
