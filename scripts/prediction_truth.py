@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prediction_variants import Built, Case
+from prediction_cases import Built, Case
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
