@@ -25,14 +25,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from stablelint.predict import lags as neighbours
+from stablelint.predict.lags import Lags
 from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carried_forward, mixed
 
 if TYPE_CHECKING:
     from stablelint.predict.gaussian import Function
+    from stablelint.predict.marginal import Marginal
 
 Table = npt.NDArray[np.float64]
 #: The cotangent table of an operand from that of the result.
 Pull = Callable[[Table], Table]
+#: E[(g x)(g x)'] of an operand from the cotangent of the result, its own E[(g y)(g y)'] (None if g and y are
+#: independent) and the cotangent of the operand; None for "independent".
+Joint = Callable[[Table, Table | None, Table], Table | None]
+#: How the squared cotangent depends on the value itself: from that of the result (None for "not at all") a factor on
+#: the operand's squared cotangent and its own dependence. See :mod:`stablelint.predict.slant`.
+Slant = npt.NDArray[np.float64]
+Tilt = Callable[[Slant | None], tuple[float, Slant | None]]
 
 #: Second moments are kept below this, so that a product of two is still finite.
 LIMIT = 1e140
@@ -51,8 +61,12 @@ class Value:
     ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
     layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
     ``profile`` and ``focus``, the profiles of values and cotangent along axes
-    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
+    (:mod:`stablelint.predict.profile`); ``lags`` how much more alike neighbours along an axis
+    are (:mod:`stablelint.predict.lags`), ``segments`` the parts that were joined along an axis. ``unmerged`` is
     the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
+    ``marginal`` is the shape of the distribution of an element where it is not normal; ``tilts`` and ``joints`` say for
+    each parent how the dependence of the cotangent on the value (``slant`` and ``joint``) carries over, by default not
+    at all (:mod:`stablelint.predict.slant`).
     """
 
     shape: tuple[int, ...]
@@ -68,10 +82,16 @@ class Value:
     attention: tuple[float, float, float] | None = None
     alignments: tuple[Alignment, ...] = ()
     profile: Profile | None = None
+    lags: Lags | None = None
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
     unmerged: Value | None = None
+    marginal: Marginal | None = None
+    tilts: tuple[Tilt | None, ...] = ()
+    joints: tuple[Joint | None, ...] = ()
     cotangent: Table | None = None
+    slant: Slant | None = None
+    joint: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None
     order: int = field(default_factory=lambda: next(_ORDER))
@@ -81,6 +101,8 @@ class Value:
         self.table = settle(self.table, self.shape)
         if self.profile is None:
             self.profile = self._inherited()
+        if self.lags is None:
+            self.lags = self._neighbours() if any(parent.lags for parent, _ in self.parents) else {}
         bound = math.sqrt(self.power)
         self.mean = min(max(float(self.mean), -bound), bound) if math.isfinite(self.mean) else 0.0
 
@@ -93,6 +115,15 @@ class Value:
             if parent.profile
         ]
         return mixed(parts, self.shape)
+
+    def _neighbours(self) -> Lags:
+        parts: dict[int, list[tuple[float, npt.NDArray[np.float64] | None]]] = {}
+        for place, (parent, _) in enumerate(self.parents):
+            for axis, own in neighbours.carried(self.alignment(place)).items():
+                excess = parent.power - float(np.take(parent.table, 0, own).flat[-1])
+                parts.setdefault(axis, []).append((excess, (parent.lags or {}).get(own)))
+        found = {axis: neighbours.mixed(of_axis) for axis, of_axis in parts.items()}
+        return {axis: lags for axis, lags in found.items() if lags is not None}
 
     def alignment(self, place: int) -> Alignment:
         """Which axes of the parent at ``place`` correspond to which of this value."""
@@ -212,9 +243,16 @@ def same(table: Table) -> Table:
     return table
 
 
+def kept(slant: Slant | None) -> tuple[float, Slant | None]:
+    """The dependence of the cotangent on the value, through an operation that moves or scales elements."""
+    return 1.0, slant
+
+
 def copied(value: Value) -> Value:
     """A new value with the same contents, for operations that change nothing."""
+    from stablelint.predict.marginal import alike
+
     return Value(
         value.shape, value.table, value.mean, ((value, same),), allowed=value.allowed, reduced=value.reduced,
-        exponent=value.exponent,
+        exponent=value.exponent, marginal=alike(value), tilts=(kept,),
     )  # fmt: skip

@@ -15,7 +15,8 @@ from stablelint.graph.op import Op
 from stablelint.predict.call import Call, Operand, Result
 from stablelint.predict.domain import LIMIT, Table, Value, copied, settle
 from stablelint.predict.leaves import known_array, leaf, parameter_value
-from stablelint.predict.profile import Alignment, carried_back, mixed
+from stablelint.predict.profile import carried_back, mixed
+from stablelint.predict.slant import combined
 from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
 from stablelint.predict.transfer.shaping import reshaped
@@ -66,7 +67,7 @@ def backward(sink: Value, failed: list[Value] | None = None) -> None:
             for place, (parent, pull) in enumerate(value.parents):
                 back = _pulled(pull, value.cotangent)
                 if back is not None:
-                    _send(value, parent, settle(back, parent.shape), value.alignment(place))
+                    _send(value, parent, settle(back, parent.shape), place)
                 elif failed is not None:
                     failed.append(value)
         total = value.gradient()
@@ -99,17 +100,38 @@ def _pulled(pull: Callable[[Table], Table], cotangent: Table) -> Table | None:
         return None
 
 
-def _send(value: Value, parent: Value, table: Table, alignment: Alignment) -> None:
-    """Add to the cotangent of ``parent``, with the profile that it has along its axes."""
-    scale, focus = carried_back(value.focus, alignment, value.shape, parent.shape)
+def _send(value: Value, parent: Value, table: Table, place: int) -> None:
+    """Add to the cotangent of ``parent``, with its profile along axes and its dependence on the value."""
+    scale, focus = carried_back(value.focus, value.alignment(place), value.shape, parent.shape)
     table = np.minimum(table * scale, LIMIT) if scale != 1 else table
+    tilt = value.tilts[place] if place < len(value.tilts) else None
+    factor, slant = tilt(value.slant) if tilt is not None else (1.0, None)
+    if factor != 1:
+        table.flat[-1] *= factor
+        table = settle(table, parent.shape)
+    _join(value, parent, table, place)
     if parent.cotangent is None:
-        parent.cotangent, parent.focus = table, focus
+        parent.cotangent, parent.focus, parent.slant = table, focus, slant
         return
+    before, more = float(parent.cotangent.flat[-1]), float(table.flat[-1])
     if focus or parent.focus:
-        before, more = float(parent.cotangent.flat[-1]), float(table.flat[-1])
         parent.focus = mixed([(before, parent.focus), (more, focus)], parent.shape)
+    parent.slant = combined(before, parent.slant, more, slant)
     parent.cotangent = np.minimum(parent.cotangent + table, LIMIT)
+
+
+def _join(value: Value, parent: Value, table: Table, place: int) -> None:
+    """Add to E[(g x)(g x)'] of ``parent``, which is kept only where g and x are not independent."""
+    rule = value.joints[place] if place < len(value.joints) else None
+    assert value.cotangent is not None
+    found = rule(value.cotangent, value.joint, table) if rule is not None else None
+    if found is None and parent.joint is None:
+        return
+    before = parent.joint
+    if before is None:
+        before = 0.0 if parent.cotangent is None else parent.cotangent * parent.table
+    more = table * parent.table if found is None else found
+    parent.joint = np.clip(np.nan_to_num(before + more), -LIMIT, LIMIT)
 
 
 def _ancestors(sink: Value) -> list[Value]:

@@ -14,6 +14,7 @@ from stablelint.predict.domain import Table, Value, pair_mean
 from stablelint.predict.functions import erf, function
 from stablelint.predict.gaussian import NODES, WEIGHTS, Array, kernel
 from stablelint.predict.interpreter import Interpretation
+from stablelint.predict.marginal import law
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.signals.signals import NonFinite, ParameterSignal, Signal, Signals
 
@@ -168,14 +169,14 @@ def _activation(found: Interpretation, op: Op) -> tuple[float | None, float | No
         return None, None
     base, inner = expression(source)
     deviation = math.sqrt(base.variance)
-    points: Array = np.broadcast_to(inner.of(base.mean + deviation * NODES), NODES.shape)
+    points: Array = np.broadcast_to(inner.of(law(base).points()), NODES.shape)
     if op.name in SATURATING:
         slope = np.abs(outer.derivative(np.array(points)))
         largest = SATURATING[op.name]
         return None, float(WEIGHTS @ (slope < 0.01 * largest))
     if op.name in ("hardshrink", "softshrink"):
         return None, None
-    moments = kernel(inner, base.mean, base.variance) if deviation > 0 else None
+    moments = kernel(inner, law(base)) if deviation > 0 else None
     mean = moments.mean if moments else float(points.flat[0])
     return _dead(op, source, mean), None
 

@@ -17,7 +17,10 @@ import numpy as np
 from stablelint.predict.call import Call, NotModelled, Result
 from stablelint.predict.domain import Pull, Table, Value, same
 from stablelint.predict.functions import function, power, reciprocal
-from stablelint.predict.gaussian import IDENTITY, Array, Function, compose, correlations, degenerate, kernel
+from stablelint.predict.gaussian import IDENTITY, Array, Function, Kernel, Law, compose, degenerate, kernel
+from stablelint.predict.lags import Lags
+from stablelint.predict.marginal import law
+from stablelint.predict.slant import joint_through_function, through_function
 from stablelint.predict.transfer.shaping import fitted
 
 RECIPROCAL = Function("reciprocal", reciprocal)
@@ -50,9 +53,26 @@ def _of_base(base: Value, total: Function) -> Value:
             base.shape, np.full(base.table.shape, number * number), number, ((base, _slope(base, total)),),
             base=base, function=total,
         )  # fmt: skip
-    found = kernel(total, base.mean, base.variance)
-    table = found(correlations(base.table, base.mean, base.variance))
-    return Value(base.shape, table, found.mean, ((base, _slope(base, total)),), base=base, function=total)
+    distribution = law(base)
+    found = kernel(total, distribution)
+    table = found(distribution.latent(base.table))
+    return Value(
+        base.shape, table, found.mean, ((base, _slope(base, total)),),
+        base=base, function=total, tilts=(through_function(base, total),),
+        joints=(joint_through_function(base, total),), lags=_neighbours(base, distribution, found),
+    )  # fmt: skip
+
+
+def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
+    """Between places d apart the argument has the covariance C_differ + lags[d] (C_agree - C_differ)."""
+    lags = {}
+    for axis, own in (base.lags or {}).items():
+        apart = float(np.take(base.table, 0, axis).flat[-1])
+        between = found(distribution.latent(np.append(apart + own * (base.power - apart), [apart, base.power])))
+        rest = float(found.power - between[-2])
+        if rest > 0:
+            lags[axis] = np.append(1.0, np.clip((between[1:-2] - between[-2]) / rest, -1.0, 1.0))
+    return lags
 
 
 def _slope(base: Value, total: Function) -> Pull:
@@ -63,8 +83,9 @@ def _slope(base: Value, total: Function) -> Pull:
     def pull(g: Table) -> Table:
         if degenerate(base.mean, base.variance):
             return np.asarray(g * float(np.nan_to_num(total.derivative(np.array([base.mean])))[0]) ** 2)
-        found = kernel(total, base.mean, base.variance, derivative=True)
-        return np.asarray(g * found(correlations(base.table, base.mean, base.variance)))
+        distribution = law(base)
+        found = kernel(total, distribution, derivative=True)
+        return np.asarray(g * found(distribution.latent(base.table)))
 
     return pull
 
@@ -75,9 +96,8 @@ def factor_of(base: Value, factor: Function) -> Pull:
     def pull(g: Table) -> Table:
         if degenerate(base.mean, base.variance):
             return np.asarray(g * float(np.nan_to_num(factor.of(np.array([base.mean])))[0]) ** 2)
-        return np.asarray(
-            g * kernel(factor, base.mean, base.variance)(correlations(base.table, base.mean, base.variance))
-        )
+        distribution = law(base)
+        return np.asarray(g * kernel(factor, distribution)(distribution.latent(base.table)))
 
     return pull
 
