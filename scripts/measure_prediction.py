@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import torch
 from prediction_ablation import ABLATIONS, ablated
+from prediction_cases import Case, registry
 from prediction_compare import along_trunk, compare, op_by_op
 from prediction_graphs import Graphs
 from prediction_plots import draw
 from prediction_report import HEAD, Row, bars, confusion, line, table, worst
 from prediction_truth import Cache
-from prediction_variants import Case, registry, variants
+from prediction_variants import variants
 
 #: Cases whose gradient is drawn block by block, each with a law of its own.
 TYPICAL = ("mlp30_sigmoid", "mlp48_relu_bn", "resmlp24_nonorm_x4", "conv20_default", "tf24_pre", "resnet48_noskip")

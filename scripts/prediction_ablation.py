@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from prediction_report import Row, compared, known, quantile
 
-from stablelint.predict import domain, interpreter, leaves, profile
+from stablelint.predict import domain, interpreter, lags, leaves, marginal, profile
 from stablelint.predict.domain import Table, Value
-from stablelint.predict.gaussian import IDENTITY
+from stablelint.predict.gaussian import IDENTITY, Law
 from stablelint.predict.transfer import elementwise, normalization, softmax
 
 
@@ -134,7 +134,43 @@ def no_composition() -> AbstractContextManager[None]:
 
 def no_degrees_of_freedom() -> AbstractContextManager[None]:
     """The inverse of a variance over few terms is taken for that of its mean."""
-    return patched(normalization, "_LARGEST", 1.0)
+
+    def steady(_terms: float, eps: float, _groups: float) -> tuple[float, float]:
+        return 1 / (1 + eps), eps * eps / (1 + eps) ** 3
+
+    return everywhere(normalization.inverse_moments, steady)
+
+
+def no_marginals() -> AbstractContextManager[None]:
+    """Everything that an elementwise function is applied to is normal."""
+    return everywhere(marginal.law, lambda value: Law(value.mean, value.variance))
+
+
+@contextlib.contextmanager
+def no_neighbours() -> Iterator[None]:
+    """Close places are as different as far ones."""
+    with ExitStack() as stack:
+        stack.enter_context(everywhere(lags.near, lambda *_: 0.0))
+        stack.enter_context(everywhere(lags.overlap, lambda size, _lags: float(size)))
+        for carry in (lags.strided, lags.pooled):
+            stack.enter_context(everywhere(carry, lambda *_: None))
+        yield
+
+
+def no_slant() -> AbstractContextManager[None]:
+    """The size of the gradient at an element does not depend on the element."""
+    send = interpreter._send
+
+    def independent(value: Value, *rest: Any) -> None:
+        value.slant = None
+        send(value, *rest)
+
+    return patched(interpreter, "_send", independent)
+
+
+def no_joint() -> AbstractContextManager[None]:
+    """The gradient along a norm's result is that of independent tensors."""
+    return patched(interpreter, "_join", lambda *_: None)
 
 
 def no_segments() -> AbstractContextManager[None]:
@@ -180,6 +216,10 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "axes apart through a merge": no_unmerged_axes,
     "composition of functions": no_composition,
     "degrees of freedom in norms": no_degrees_of_freedom,
+    "distributions that are not normal": no_marginals,
+    "neighbours along an axis": no_neighbours,
+    "gradient depending on the value": no_slant,
+    "gradient along a norm's result": no_joint,
     "segments of concatenations": no_segments,
     "similar rows of weights": no_row_similarity,
     "norms that are spelled out": no_spelled_norms,

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 import torch
+from prediction_cases import Case
 from prediction_graphs import Graphs
 from prediction_plots import Trace
 from prediction_report import FLOOR, Row
 from prediction_truth import Cache, Truth, averaged, truths
-from prediction_variants import Case
 
 from stablelint.graph import Graph
 from stablelint.predict import Interpretation, interpret, predict

@@ -7,8 +7,8 @@ import hashlib
 import pickle
 from pathlib import Path
 
+from prediction_cases import Case
 from prediction_truth import Truth, built, ops_digest, weights_digest
-from prediction_variants import Case
 
 import stablelint
 from stablelint.graph import Graph

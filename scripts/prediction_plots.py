@@ -86,12 +86,12 @@ def _errors(rows: Sequence[Row]) -> Any:
              for _, made, _ in groups]  # fmt: skip
     panel.hist(sizes, bins=edges, stacked=True, label=[name for name, _, _ in groups], color=[c for _, _, c in groups])
     errors = [row.error for row in rows]
-    for share, label in ((0.5, "median"), (0.9, "90th percentile")):
+    for share, label, drop in ((0.5, "median", -9), (0.9, "90th percentile", -20)):
         at = quantile(errors, share)
         panel.axvline(at, color="#D55E00", lw=1, ls="--")
         panel.annotate(
-            f"{label} {at:.2f}", (at, 1), xycoords=("data", "axes fraction"), xytext=(3, -9), fontsize=8,
-            textcoords="offset points", color="#D55E00",
+            f"{label} {at:.2f}", (at, 1), xycoords=("data", "axes fraction"), xytext=(4, drop), fontsize=8,
+            textcoords="offset points", color="#D55E00", backgroundcolor="#FFFFFFB0",
         )  # fmt: skip
     panel.set(xscale="log", xlabel="|error of H|, decades", ylabel="models")
     panel.legend(frameon=False, fontsize=8, loc="upper left")

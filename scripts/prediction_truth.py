@@ -1,8 +1,8 @@
 """What a case really does: gradients of every op and parameter over redrawn weights, inputs and projections, cached.
 
 The loss is a fixed random projection, with a gradient of unit rms, of the deepest output. Zero-initialised factors
-that stop the gradient are woken and frozen batch norms fitted as the probe does it, so that prediction and truth speak
-of the same network.
+that stop the gradient are woken as the prediction does it and frozen batch norms fitted as the probe does it, so that
+prediction and truth speak of the same network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prediction_variants import Built, Case
+from prediction_cases import Built, Case
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -28,7 +28,7 @@ from stablelint.inputs import Inputs
 from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import rms
 from stablelint.probe.state import preserved, seed_everything, training
-from stablelint.probe.wake import asleep, awakened
+from stablelint.probe.wake import ROUNDS, STEP, asleep
 from stablelint.trace import trace
 
 Numbers = dict[str, float]
@@ -121,19 +121,35 @@ def measure(case: Case, seed: int) -> Truth:
         seed_everything(seed)
         calibrate(model, Inputs(*args, **kwargs))
         graph, truth = _pass(case, model, args, kwargs, seed)
-        blocked = any(truth.grads.get(str(index), 0.0) == 0 for index in graph.flow.trunk if graph.ops[index].floating)
-        if blocked and asleep(model):
-
-            def loss() -> Tensor:
-                return _Listener(model, args, kwargs, seed).loss
-
-            with awakened(model, loss) as woken:
-                _, truth = _pass(case, model, args, kwargs, seed)
-                truth.awakened = woken
+        for _ in range(ROUNDS):
+            blocked = any(truth.grads.get(str(index)) == 0 for index in graph.flow.trunk)
+            woken = _wake(model) if blocked else 0
+            if not woken:
+                break
+            _, again = _pass(case, model, args, kwargs, seed)
+            again.awakened, truth = truth.awakened + woken, again
         if seed == 0:
             truth.seconds = _seconds(model, args, kwargs)
     truth.weights = digest
     return truth
+
+
+def _wake(model: nn.Module) -> int:
+    """Give zero parameters that hear the loss a small random value, as the prediction does; how many there were.
+
+    The probe steps along the gradient, which turns the last layer towards this very projection: through a head of 1000
+    outputs the gradient is then larger by the square root of 1000, and nothing else differs.
+    """
+    woken = [
+        parameter
+        for parameter in asleep(model)
+        if parameter.grad is not None and bool(parameter.grad.any()) and bool(torch.isfinite(parameter.grad).all())
+    ]
+    with torch.no_grad():
+        for parameter in woken:
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+            parameter.normal_(0.0, STEP / math.sqrt(fan_in))
+    return len(woken)
 
 
 class _Listener:

@@ -1,67 +1,28 @@
-"""The cases that the prediction is compared on: generated variants, broken on purpose, and registry files."""
+"""The generated cases: small nets over a dose of trouble each, and library models that were broken."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 import torch.nn.functional as F
+from prediction_cases import Case, Make, built_from
 from prediction_models import (
     MLP,
     Activation,
     ConvNet,
     DenseNet,
     HandNorm,
-    HandRecurrent,
     Mixer,
-    Recurrent,
     ResidualMLP,
     ResNet,
-    Transformer,
     UNet,
-    Unrolled,
-    activated,
     identity,
-    scaled,
-    without_norms,
-)  # fmt: skip
+)
+from prediction_sequences import HandRecurrent, Recurrent, Transformer, Unrolled
+from prediction_surgery import libraries, scaled
 from torch import Tensor, nn
-
-Built = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
-Make = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model with inputs. ``steps`` names the op, once per time step or whole, along which H is taken in time."""
-
-    name: str
-    family: str
-    build: Callable[[], Built]
-    dtype: torch.dtype = torch.float64
-    steps: str | None = None
-    generated: bool = True
-
-
-def registry(path: Path) -> Iterator[Case]:
-    """The models of a file with ``REG[name] = (family, source, builder)``."""
-    spec = importlib.util.spec_from_file_location("prediction_zoo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    for name, (family, _, builder) in module.REG.items():
-        yield Case(name, "zoo " + family, builder, torch.float32, generated=False)
 
 
 def variants() -> Iterator[Case]:
@@ -74,13 +35,9 @@ def variants() -> Iterator[Case]:
         ("transformer", _tokens, _transformers()),
     ):
         for name, make in cases:
-            yield Case(name, family, _built(make, make_inputs))
+            yield Case(name, family, built_from(make, make_inputs))
     yield from _recurrent()
-    yield from _libraries()
-
-
-def _built(make: Make, inputs: Callable[[], Tensor]) -> Callable[[], Built]:
-    return lambda: (make(), (inputs(),), {})
+    yield from libraries()
 
 
 def _vectors() -> Tensor:
@@ -225,79 +182,14 @@ def _recurrent() -> Iterator[Case]:
     for length in (16, 64):
         inputs = sequence(length)
         for name, (layer, cell) in kinds.items():
-            yield Case(f"{name}_T{length}", "recurrent", _built(lambda k=layer: Recurrent(k), inputs), steps=name)
-            yield Case(
-                f"{name}_cells_T{length}", "recurrent", _built(lambda k=cell: Unrolled(k), inputs), steps=f"{name}_cell"
-            )
+            whole = built_from(lambda k=layer: Recurrent(k), inputs)
+            loop = built_from(lambda k=cell: Unrolled(k), inputs)
+            yield Case(f"{name}_T{length}", "recurrent", whole, steps=name)
+            yield Case(f"{name}_cells_T{length}", "recurrent", loop, steps=f"{name}_cell")
         for gain, label in ((None, "orthogonal"), (1.0, "x1"), (0.5, "x0.5"), (2.0, "x2"), (4.0, "x4")):
-            make = _built(lambda g=gain: HandRecurrent(g), inputs)
+            make = built_from(lambda g=gain: HandRecurrent(g), inputs)
             yield Case(f"hand_rnn_{label}_T{length}", "recurrent", make, steps="tanh")
     for factor in (2, 4):
         for name, (layer, _) in kinds.items():
-            make = _built(lambda k=layer, f=factor: scaled(Recurrent(k), f), sequence(32))
+            make = built_from(lambda k=layer, f=factor: scaled(Recurrent(k), f), sequence(32))
             yield Case(f"{name}_x{factor}_T32", "recurrent", make, steps=name)
-
-
-def _libraries() -> Iterator[Case]:
-    def image(size: int) -> Callable[[], Tensor]:
-        return lambda: torch.randn(2, 3, size, size)
-
-    def torchvision(name: str) -> nn.Module:
-        from torchvision.models import get_model
-
-        return get_model(name, weights=None)
-
-    def timm(name: str, **options: Any) -> nn.Module:
-        from timm import create_model
-
-        return create_model(name, pretrained=False, **options)
-
-    def transformer(name: str, **options: Any) -> nn.Module:
-        import transformers
-
-        kind = getattr(transformers, name)
-        return kind(kind.config_class(vocab_size=200, **options))
-
-    resnet = "resnet18"
-    edits: dict[str, Callable[[nn.Module], nn.Module]] = {
-        "": lambda model: model,
-        "_nonorm": without_norms,
-        "_x4": lambda model: scaled(model, 4),
-        "_x0.25": lambda model: scaled(model, 0.25),
-        "_nonorm_x2": lambda model: scaled(without_norms(model), 2),
-        "_nonorm_x0.5": lambda model: scaled(without_norms(model), 0.5),
-        "_sigmoid": lambda model: activated(model, nn.Sigmoid),
-        "_nonorm_sigmoid": lambda model: activated(without_norms(model), nn.Sigmoid),
-    }
-    for edit in ("", "_nonorm", "_nonorm_x2", "_nonorm_x0.5", "_sigmoid", "_nonorm_sigmoid"):
-        change = edits[edit]
-        yield Case(resnet + edit, "surgery", _built(lambda c=change: c(torchvision(resnet)), image(64)))
-    for name, size, some in (
-        ("mobilenet_v2", 64, ("_nonorm", "_nonorm_x2", "_nonorm_sigmoid")),
-        ("shufflenet_v2_x0_5", 64, ("_nonorm", "_nonorm_x2")),
-    ):
-        for edit in some:
-            change = edits[edit]
-            yield Case(name + edit, "surgery", _built(lambda n=name, c=change: c(torchvision(n)), image(size)))
-    vit = {"patch_size": 8, "img_size": 32, "embed_dim": 96, "num_heads": 3, "num_classes": 10}
-    for depth, edit in ((12, ""), (12, "_nonorm_x2"), (12, "_x4"), (12, "_nonorm_x4"), (48, "")):
-        change = {**edits, "_nonorm_x4": lambda model: scaled(without_norms(model), 4)}[edit]
-        make = _built(lambda d=depth, c=change: c(timm("vit_tiny_patch16_224", depth=d, **vit)), image(32))
-        yield Case(f"vit{depth}{edit}", "surgery", make)
-    for edit in ("_nonorm", "_nonorm_x2"):
-        change = edits[edit]
-        make = _built(lambda c=change: c(timm("convnext_atto", num_classes=10)), image(64))
-        yield Case(f"convnext_atto{edit}", "surgery", make)
-    bert = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
-    sizes: dict[str, dict[str, Any]] = {
-        "BertModel": bert | {"num_hidden_layers": 12},
-        "GPT2LMHeadModel": {"n_embd": 64, "n_layer": 12, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0},
-        "LlamaForCausalLM": bert | {"num_hidden_layers": 12},
-        "T5EncoderModel": {"d_model": 64, "d_kv": 16, "d_ff": 256, "num_layers": 8, "num_heads": 4},
-    }
-    for name, options in sizes.items():
-        for edit in ("_x4", "_nonorm", "_x32"):
-            change = {**edits, "_x32": lambda model: scaled(model, 32)}[edit]
-            label = name.removesuffix("Model").removesuffix("ForCausalLM").removesuffix("LMHead").lower()
-            make = _built(lambda n=name, o=options, c=change: c(transformer(n, **o)), _tokens)
-            yield Case(f"{label}{edit}", "surgery", make)
