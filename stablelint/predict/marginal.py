@@ -57,6 +57,8 @@ class Marginal:
 
 def law(value: Value) -> Law:
     """The distribution of the elements of ``value``."""
+    if value.marginal is None:
+        value.marginal = alike(value)
     points = value.marginal.points if value.marginal is not None else None
     if points is None or value.marginal is None:
         return Law(value.mean, value.variance)
@@ -65,7 +67,7 @@ def law(value: Value) -> Law:
 
 def alike(value: Value) -> Marginal | None:
     """The marginal of a tensor whose elements are those of ``value`` but for scale and shift."""
-    if value.base is None or value.function is None:
+    if value.base is None or value.function is None or value.marginal is not None:
         return value.marginal
     base, function = value.base, value.function
     return Marginal(lambda: _quantiles(np.broadcast_to(function.of(law(base).points()), NODES.shape), WEIGHTS))

@@ -17,6 +17,7 @@ and so in front of a depthwise convolution (which keeps sum g x over a channel) 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,11 +26,21 @@ from stablelint.predict.gaussian import NODES, WEIGHTS, Array, Function, kernel
 from stablelint.predict.marginal import COARSE, COARSE_WEIGHTS, coarse_points, law
 
 
-def through_function(base: Value, total: Function) -> Tilt:
-    """That of ``base`` behind ``total(base)``."""
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """From y = f(x) to x, both functions of the tensor ``base``: ``slope`` is f'(x), ``argument`` x, ``result`` y."""
+
+    base: Value
+    slope: Function
+    argument: Function
+    result: Function
+
+
+def through_function(edge: Edge) -> Tilt:
+    """That of the argument of an elementwise function."""
 
     def tilt(slant: Slant | None) -> tuple[float, Slant | None]:
-        slopes = np.nan_to_num(np.broadcast_to(total.derivative(law(base).points()), NODES.shape), posinf=0, neginf=0)
+        slopes = np.nan_to_num(_over_nodes(edge.slope, law(edge.base).points()), posinf=0, neginf=0)
         squares = np.minimum(slopes * slopes, 1e140)
         plain = float(WEIGHTS @ squares)
         if not plain > 0:
@@ -41,6 +52,10 @@ def through_function(base: Value, total: Function) -> Tilt:
         return power / plain, found / power if power > 0 else None
 
     return tilt
+
+
+def _over_nodes(function: Function, points: Array) -> Array:
+    return np.broadcast_to(np.asarray(function.of(points), dtype=np.float64), NODES.shape)
 
 
 def through_sum(left: Value, right: Value, factor: float, total: Value) -> tuple[Tilt, Tilt]:
@@ -59,22 +74,28 @@ def through_sum(left: Value, right: Value, factor: float, total: Value) -> tuple
     return lambda slant: tilts(slant, 0), lambda slant: tilts(slant, 1)
 
 
-def joint_through_function(base: Value, total: Function) -> Joint:
-    """E[(f'(x) x)(f'(x') x')] G for ``total(base)``.
+def joint_through_function(edge: Edge) -> Joint:
+    """E[(f'(x) x)(f'(x') x')] G.
 
     Of f'(x) x the part a f(x), all of it for a ReLU, is a times what is known of g f(x); the rest is independent.
     """
+    slope, argument, value = edge.slope, edge.argument, edge.result
 
     def joint(g: Table, own: Table | None, _back: Table) -> Table:
-        distribution = law(base)
+        distribution = law(edge.base)
         share = 0.0
         if own is not None:
             x = distribution.points()
-            y = np.nan_to_num(np.broadcast_to(total.of(x), NODES.shape))
+            y = np.nan_to_num(_over_nodes(value, x))
             power = float(WEIGHTS @ (y * y))
-            share = float(WEIGHTS @ np.nan_to_num(total.derivative(x) * x * y)) / power if power > 0 else 0.0
-        rest = Function(("moment", total.key, share), lambda x: total.derivative(x) * x - share * total.of(x), total.length)
-        found = np.asarray(g * kernel(rest, distribution)(distribution.latent(base.table)))
+            moment = np.nan_to_num(_over_nodes(slope, x) * _over_nodes(argument, x) * y)
+            share = float(WEIGHTS @ moment) / power if power > 0 else 0.0
+        rest = Function(
+            ("moment", value.key, argument.key, round(share, 9)),
+            lambda x: slope.of(x) * argument.of(x) - share * value.of(x),
+            value.length,
+        )
+        found = np.asarray(g * kernel(rest, distribution)(distribution.latent(edge.base.table)))
         return found if own is None else found + share * share * own
 
     return joint

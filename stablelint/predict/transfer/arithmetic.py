@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from stablelint.predict.domain import Table, Value, broadcast, lead, pair_mean, unbroadcast
+from stablelint.predict.domain import Table, Value, broadcast, copied, lead, pair_mean, unbroadcast
 from stablelint.predict.gaussian import IDENTITY, Function
 from stablelint.predict.marginal import of_product, of_sum
 from stablelint.predict.profile import EVEN, aligned, carried_forward, mixed
@@ -70,9 +70,11 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
 
 def _beside(whole: Value, nothing: Value, factor: float) -> Value:
     """``whole + factor * nothing``: a zero bias or branch gets its gradient and changes nothing."""
-    result = apply(whole, IDENTITY)
+    base, function = whole.base or whole, whole.function or IDENTITY
+    result = copied(whole)
+    result.base, result.function = base, function
+    result.joints = (same_joint,)
     result.parents += ((nothing, lambda g: factor**2 * unbroadcast(g, whole.shape, nothing.shape)),)
-    result.allowed, result.reduced = whole.allowed, whole.reduced
     return result
 
 

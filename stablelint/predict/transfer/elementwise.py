@@ -21,7 +21,7 @@ from stablelint.predict.functions import function, power, reciprocal
 from stablelint.predict.gaussian import IDENTITY, WEIGHTS, Array, Function, Kernel, Law, compose, degenerate, kernel
 from stablelint.predict.lags import Lags
 from stablelint.predict.marginal import law
-from stablelint.predict.slant import joint_through_function, through_function
+from stablelint.predict.slant import Edge, joint_through_function, through_function
 from stablelint.predict.transfer.shaping import fitted
 
 RECIPROCAL = Function("reciprocal", reciprocal)
@@ -29,6 +29,8 @@ RECIPROCAL = Function("reciprocal", reciprocal)
 
 def apply(value: Value, outer: Function) -> Value:
     """``outer`` of every element."""
+    if value.base is not None and value.function is not None and len(value.parents) > 1:
+        return _behind_junction(value, value.base, value.function, outer)
     base, inner = expression(value)
     total = compose(outer, inner)
     if total is None:
@@ -40,9 +42,27 @@ def apply(value: Value, outer: Function) -> Value:
     return result
 
 
+def _behind_junction(value: Value, base: Value, inner: Function, outer: Function) -> Value:
+    """A function of a function that has another parent as well (a zero branch, a slope): the cotangent must pass it."""
+    total = compose(outer, inner)
+    if total is None:
+        return _of_base(value, outer)
+    result = _of_base(base, total)
+    local = Function(("slope", outer.key, inner.key), lambda x: outer.derivative(inner.of(x)), total.length)
+    result.parents = ((value, factor_of(base, local)),)
+    _attach(result, Edge(base, local, inner, total))
+    return result
+
+
+def _attach(result: Value, edge: Edge) -> None:
+    """Say what the only edge back from ``result`` does to what depends on the value, and to the spread."""
+    result.tilts, result.joints = (through_function(edge),), (joint_through_function(edge),)
+    result.mask = functools.partial(_mask, edge)
+
+
 def expression(value: Value) -> tuple[Value, Function]:
-    """The Gaussian tensor that ``value`` is a function of, and the function."""
-    if value.base is not None and value.function is not None:
+    """The tensor that ``value`` is a function of, and the function; itself where it has other parents, too."""
+    if value.base is not None and value.function is not None and len(value.parents) == 1:
         return value.base, value.function
     return value, IDENTITY
 
@@ -57,11 +77,12 @@ def _of_base(base: Value, total: Function) -> Value:
     distribution = law(base)
     found = kernel(total, distribution)
     table = found(distribution.latent(base.table))
-    return Value(
-        base.shape, table, found.mean, ((base, _slope(base, total)),),
-        base=base, function=total, tilts=(through_function(base, total),), mask=functools.partial(_mask, base, total),
-        joints=(joint_through_function(base, total),), lags=_neighbours(base, distribution, found),
+    result = Value(
+        base.shape, table, found.mean, ((base, _slope(base, total)),), base=base, function=total,
+        lags=_neighbours(base, distribution, found),
     )  # fmt: skip
+    _attach(result, Edge(base, Function(("derivative", total.key), total.derivative, total.length), IDENTITY, total))
+    return result
 
 
 def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
@@ -76,16 +97,16 @@ def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
     return lags
 
 
-def _mask(base: Value, total: Function) -> tuple[int, float, float]:
+def _mask(edge: Edge) -> tuple[int, float, float]:
     """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and E[f'^4] / E[f'^2]^2 - 1."""
-    distribution = law(base)
+    base, distribution = edge.base, law(edge.base)
     unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
-    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
-    slopes = kernel(total, distribution, derivative=True)
-    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
-    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(total.derivative(distribution.points())) ** 4, 1e140))
+    slopes = kernel(edge.slope, distribution)
     if not 0 < slopes.power < 1e60:
         return unit, 1.0, 0.0
+    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
+    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
+    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(edge.slope.of(distribution.points())) ** 4, 1e140))
     return unit, min(max(between / slopes.power, 0.0), 1.0), max(fourth / slopes.power**2 - 1, 0.0)
 
 
