@@ -18,7 +18,8 @@ _FULL = 10  # characters of the longest bar
 def render_signals(name: str, signals: Signals, width: int = 80, colour: bool = False) -> str:
     """What was measured: first the summary, then one row for each block of the trunk from input to output.
 
-    The bar shows the gradient rms on a log scale from the smallest to the largest of the trunk.
+    The bar shows the gradient rms on a log scale from the smallest to the largest of the trunk; ``>`` marks the block
+    at which the gradient breaks.
     """
     paint = Paint(colour)
     summary = " · ".join([f"{plain(name)}: {count(signals.seeds, 'seed')}", *signal_words(signals.summary())])
@@ -50,10 +51,11 @@ def _trunk(signals: Signals, width: int, paint: Paint) -> list[str]:
         return wrap("no trunk was found: nothing carries the signal from input to output", width)
     grads = [signal.grad_rms for _, signal in blocks]
     dead = _worst(signals.trunk)
+    broken = signals.breaks
     place, places = _places([signal.site for _, signal in blocks])
     rows = [
         [
-            str(block),
+            f"> {block}" if broken is not None and block == broken.signal.block else str(block),
             signal.name,
             signal.site.module,
             where,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from stablelint.finding import Fact, Finding, Level, Report, Standing, TargetReport
-from stablelint.report.numbers import count, number
+from stablelint.report.numbers import count, exponent, number
 from stablelint.report.source import Source, excerpt, read_source
 from stablelint.report.words import INDENT, Paint, modules, plain, wrap
 
@@ -94,7 +94,7 @@ def tally(counted: TargetReport | Report) -> str:
 
 
 def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
-    """What the summary of the signals says in one line: the gradient along the trunk."""
+    """What the summary of the signals says in one line: gradient and similarity along the trunk."""
     if not signals:
         return
     words: list[str] = []
@@ -105,6 +105,12 @@ def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
         words.append(f"depth {depth:.0f}")
     if growth is not None:
         words.append(f"growth per block {number(growth)}")
+    for name in ("gradient", "angle"):
+        value = _float(signals.get(f"{name}_exponent"))
+        if value is not None:
+            words.append(f"{name} exponent {exponent(value)}")
+    if signals.get("break_block") is not None:
+        words.append(f"breaks at block {signals['break_block']} ({plain(str(signals.get('break_op')))})")
     if words:
         yield ", ".join(words)
 
