@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from stablelint.finding import Fact, Finding, Level, Report, Standing, TargetReport
 from stablelint.report.numbers import count, exponent, number
 from stablelint.report.source import Source, excerpt, read_source
+from stablelint.report.whatif import render_sweeps
 from stablelint.report.words import INDENT, Paint, modules, plain, wrap
 
 _STANDING: Mapping[Standing, str] = {
@@ -76,6 +77,7 @@ def _target(target: TargetReport, width: int, paint: Paint, lowest: Level, hint:
         if finding.level >= lowest:
             lines += render_finding(finding, width=width, colour=paint.colour, source=source, target=target.target)
             lines.append("")
+    lines += render_sweeps(target.what_if, width, paint.colour)
     for remark in target.remarks:
         lines += [paint(line, "dim") for line in wrap(remark, width, first="note: ", rest="      ")]
     name = plain(target.target)

@@ -50,8 +50,8 @@ class FakeApi(types.ModuleType):
         self.config = None
         self.progress = None
 
-    def check(self, specs, config, *, on_progress=None, skip_without_model=False):
-        self.specs, self.config, self.progress = tuple(specs), config, on_progress
+    def check(self, specs, config, *, on_progress=None, skip_without_model=False, what_if=()):
+        self.specs, self.config, self.progress, self.what_if = tuple(specs), config, on_progress, what_if
         if on_progress:
             on_progress(1, 2, "model.py")
         if self.error:
