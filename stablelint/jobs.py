@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> It
         if value not in finished:
             yield "start", value, None
             yield "result", value, _point(value, variation.at, config)
+            gc.collect()  # graphs and models hold each other
 
 
 def _point(value: int, at: Callable[[int], list[Candidate]], config: Config) -> Point:

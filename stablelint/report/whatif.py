@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from stablelint.finding import Fact, Point, Sweep
 from stablelint.report.numbers import exponent, number
 from stablelint.report.table import table
-from stablelint.report.words import INDENT, Paint, plain, wrap
+from stablelint.report.words import INDENT, Paint, shorten, wrap
 
+_COLUMNS = ("blocks", "H", "gradient", "angle", "least", "most", "worst finding")
+_NAME = 8  # characters of the argument above its values; the line in front of the table has all of it
 _LEGEND = (
     "predicted. H: decades of the gradient, first over last block; gradient, angle: exponents per block; least, most: "
     "how far the output moves when an op of the trunk changes by its own size"
@@ -36,17 +38,18 @@ def render_sweeps(sweeps: Sequence[Sweep], width: int = 80, colour: bool = False
 def _rows(sweep: Sweep, width: int, paint: Paint) -> list[str]:
     if not sweep.points:
         return []
-    argument = sweep.argument.rpartition(".")[2]
-    header = [argument, "blocks", "H", "gradient", "angle", "least", "most", "worst finding"]
+    argument = shorten(sweep.argument.rpartition(".")[2], _NAME)
     cells = [_cells(point) for point in sweep.points]
-    first, *lines = table(header, cells, width, paint, right=set(range(7)), shrink=(7, 0))
-    room = max(min(8, len(argument)) if len(first) > width else len(argument), *(len(row[0]) for row in cells))
-    for index, point in enumerate(sweep.points):
-        if point.reason is not None:
-            indent = f"{INDENT}{'':>{room}}  "
-            start = f"{INDENT}{point.value:>{room}}  "
-            lines[index] = "\n".join(wrap(point.reason, width, first=start, rest=indent))
-    return [first, *(line for row in lines for line in row.split("\n"))]
+    header, *lines = table([argument, *_COLUMNS], cells, width, paint, right=set(range(7)), shrink=(7,))
+    room = max(len(row[0]) for row in ([argument], *cells))
+    rows = [header]
+    for point, line in zip(sweep.points, lines, strict=True):
+        if point.reason is None:
+            rows.append(line)
+            continue
+        indent = f"{INDENT}{'':{room}}  "
+        rows += wrap(point.reason, width, first=f"{INDENT}{point.value:>{room}}  ", rest=indent)
+    return rows
 
 
 def _cells(point: Point) -> list[str]:
@@ -64,7 +67,8 @@ def _cells(point: Point) -> list[str]:
             "most_sensitivity",
         )
     )
-    worst = "none" if point.level is None else plain(f"{point.level} {', '.join(point.codes)}")
+    more = f" +{len(point.codes) - 1}" if len(point.codes) > 1 else ""
+    worst = "none" if point.level is None else f"{point.level} {' '.join(point.codes[:1])}{more}"
     return [
         str(point.value),
         "?" if depth is None else f"{depth:.0f}",

@@ -100,6 +100,13 @@ def breaks(gradients: Points) -> tuple[int, float] | None:
     return block, math.exp(step) if step < 700 else math.inf
 
 
+def off(sensitivity: float, *, growing: bool) -> bool:
+    """Whether a sensitivity is :data:`INTACT` times too large, or too small; what is not finite is too large."""
+    if not math.isfinite(sensitivity):
+        return growing
+    return sensitivity > INTACT if growing else sensitivity < 1 / INTACT
+
+
 def largest_step(gradients: Sequence[float], *, growing: bool) -> int:
     """The index of the op, of several in a row, that multiplies the gradient most (or least) on its way back.
 

@@ -180,11 +180,18 @@ class Signals:
 
     @property
     def breaks(self) -> Break | None:
-        """Where the product of the blocks' factors on the gradient breaks; None while the gradient is intact."""
+        """Where the product of the blocks' factors on the gradient breaks; None while the gradient is intact.
+
+        A gradient that changes because the size of the activations does is intact: behind a norm, embeddings of rms
+        0.02 get 50 times the gradient of the stream and need it. So some sensitivity must lie as far off, where known.
+        """
         found = exponents.breaks(self._gradients())
         if found is None:
             return None
         block, factor = found
+        heard = [row.sensitivity for row in self.trunk if row.sensitivity is not None]
+        if heard and not any(exponents.off(value, growing=factor > 1) for value in heard):
+            return None
         known = [
             (row, row.block, row.grad_rms) for row in self.trunk if row.block is not None and row.grad_rms is not None
         ]

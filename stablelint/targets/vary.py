@@ -77,7 +77,8 @@ def _places(request: Request, candidate: Candidate) -> Iterator[_Place]:
     if library is not None:
 
         def at_spec(path: str, value: int) -> list[Candidate]:
-            return candidates(Request(_spec(request, path, value)))
+            (changed,) = candidates(Request(_spec(request, path, value)))
+            return [changed] if library.virtual else [changed.changed(virtual=True), changed]
 
         yield library.arguments, at_spec
     kind = type(_built([candidate.changed(virtual=True), candidate]).model)

@@ -111,6 +111,16 @@ def test_one_bad_block_is_named(own):
     assert place(along_the_trunk(grad_rms=gradients)) == (5, pytest.approx(own))
 
 
+@pytest.mark.parametrize(
+    ("own", "sensitivity", "broken"),
+    [(1e4, 30.0, False), (1e4, 2e3, True), (1e4, math.inf, True), (1e-4, 0.1, False), (1e-4, 1e-5, True)],
+)
+def test_a_gradient_that_only_follows_the_size_of_the_activations_is_intact(own, sensitivity, broken):
+    """Behind a norm small embeddings get a large gradient, and what the output hears of them is as it should be."""
+    signals = along_the_trunk(grad_rms=[own, 1.0, 1.0], sensitivity=[sensitivity, 1.0, 1.0])
+    assert (place(signals) is not None) is broken
+
+
 def test_the_op_of_the_block_that_does_it_is_named():
     rows = [
         row(1, block=0, grad_rms=1e-6),
