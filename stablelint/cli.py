@@ -113,12 +113,20 @@ Targets:
   hf:LlamaConfig             from a transformers config, also hf:config.json,
                              hf:LlamaConfig?num_hidden_layers=80
 \b
+Sweeps, of an integer argument of the factory, class or configuration:
+  --what-if depth=96         from its present value to 96, about doubling
+  --what-if depth=12..96     from 12 to 96
+  --what-if depth=12,24,30   these
+\b
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
 command could not be checked.
 """
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--probe/--no-probe", default=None, help="Also measure: a few backward passes.")
+@click.option(
+    "--what-if", multiple=True, metavar="ARG=N", help="Predict a sweep of an integer argument: depth=96 (see below)."
+)
 @click.option("--select", multiple=True, metavar="RULE", help="Only these rules (code, SL4 or name).")
 @click.option("--extend-select", multiple=True, metavar="RULE", help="These rules as well.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
@@ -135,6 +143,7 @@ def check(
     output: Path | None,
     verbose: bool,
     skip_without_model: bool,
+    what_if: tuple[str, ...],
     config_file: Path | None,
     no_config: bool,
     colour: bool | None,
@@ -150,7 +159,9 @@ def check(
             "nothing to check: name a target such as model.py, or set targets in [tool.stablelint] of pyproject.toml"
         )
     with _progress() as on_progress:
-        report = api.check(specs, config, skip_without_model=skip_without_model, on_progress=on_progress)
+        report = api.check(
+            specs, config, skip_without_model=skip_without_model, what_if=what_if, on_progress=on_progress
+        )
     if output is None:
         colours = _colours(colour)
         text = FORMATS[format_](report, View(width=_width(), colour=colours, verbose=verbose))

@@ -7,8 +7,7 @@ import inspect
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from torch import nn
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
+from stablelint.targets.callplan import Call
 from stablelint.targets.discover import Found, discover, named
 from stablelint.targets.inputs import Maker, check_example, example, from_library, infer
 from stablelint.targets.library import LibraryModel, library_model
@@ -52,10 +52,17 @@ class Built:
 
 @dataclass
 class Candidate:
-    """A model that can be built; ``build`` raises BuildTargetError or InputTargetError."""
+    """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
+
+    ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
+    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's.
+    """
 
     name: str
     build: Callable[[], Built]
+    found: Found
+    library: LibraryModel | None
+    changed: Callable[..., Candidate]
 
 
 @dataclass
@@ -69,6 +76,7 @@ class _Source:
     folders: tuple[Path, ...] = field(default_factory=entered)
     shared: bool = False
     real: bool = False
+    virtual: bool = False
     library: LibraryModel | None = None
     first: _First | TargetError | None = field(default=None, repr=False)
 
@@ -132,11 +140,14 @@ def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
     except ValueError:  # a signature that cannot be read
         pass
     kind = "class" if inspect.isclass(value) else "factory"
-    return Found(f"{parts.name}{parts.text}", kind, partial(value, *parts.args, **kwargs), value)
+    return Found(f"{parts.name}{parts.text}", kind, Call(value, parts.args, kwargs), value)
 
 
 def _candidate(source: _Source) -> Candidate:
-    return Candidate(source.name, lambda: _built(source))
+    def changed(**fields: object) -> Candidate:
+        return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
+
+    return Candidate(source.name, lambda: _built(source), source.found, source.library, changed)
 
 
 def _built(source: _Source) -> Built:
@@ -163,7 +174,7 @@ def _build(source: _Source) -> _First:
     """The first model of a source: allocated, unless it may stay without weights and is too large for them."""
     library = source.library
     remarks = (library.remark,) if library is not None and library.remark else ()
-    if library is not None and library.virtual and not source.real:
+    if (source.virtual or (library is not None and library.virtual)) and not source.real:
         return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
     if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:

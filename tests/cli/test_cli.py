@@ -50,8 +50,8 @@ class FakeApi(types.ModuleType):
         self.config = None
         self.progress = None
 
-    def check(self, specs, config, *, on_progress=None, skip_without_model=False):
-        self.specs, self.config, self.progress = tuple(specs), config, on_progress
+    def check(self, specs, config, *, on_progress=None, skip_without_model=False, what_if=()):
+        self.specs, self.config, self.progress, self.what_if = tuple(specs), config, on_progress, what_if
         if on_progress:
             on_progress(1, 2, "model.py")
         if self.error:
@@ -114,8 +114,10 @@ def test_options_reach_the_api(api):
     run(
         "check", "a.py", "b.py", "--probe", "--select", "SL4,SL905", "--select", "unscaled-attention",
         "--ignore", "SL905", "--timeout", "3", "--memory", "1.5", "--seeds", "7", "--fail-on", "warning",
+        "--what-if", "depth=96", "--what-if", "width=1..8",
     )  # fmt: skip
     assert api.specs == ("a.py", "b.py")
+    assert api.what_if == ("depth=96", "width=1..8")
     config = api.config
     assert (config.probe, config.timeout, config.memory, config.seeds) == (True, 3.0, 1.5, 7)
     assert config.fail_on is Level.WARNING
