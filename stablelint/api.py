@@ -137,6 +137,7 @@ def check(
 
     config = config or Config()
     requests = expand(specs, swept=skip_without_model)
+    config.require_one_model([request.spec for request in requests])
     reports: list[TargetReport] = []
     with _worker(config) as worker:
         for done, request in enumerate(requests):
@@ -150,12 +151,15 @@ def check(
     return suppress_report(report, read_source, known, active=active)
 
 
-def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals]]:
-    """Measure every model of one target in an isolated process; raises TargetError when one cannot be measured."""
+def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals, tuple[str, ...]]]:
+    """Name, signals and remarks of every model of one target, measured in an isolated process.
+
+    Raises TargetError when one cannot be measured.
+    """
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    measured: list[tuple[str, Signals]] = []
+    measured: list[tuple[str, Signals, tuple[str, ...]]] = []
     with _worker(config) as worker:
         for request in expand([spec]):
             for result in _events(worker, "stablelint.api:measure_work", request, config, None):
@@ -226,7 +230,7 @@ def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[t
         _, signals = measure(
             built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
         )
-        yield "result", built.name, (built.name, signals)
+        yield "result", built.name, (built.name, signals, built.remarks)
 
 
 def _built(
@@ -237,9 +241,11 @@ def _built(
 
     from stablelint.targets.build import candidates
 
-    request, _, finished = payload
+    request, config, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
-    for candidate in candidates(request, real=real):
+    found = candidates(request, real=real, checkpoint=config.checkpoint)
+    config.require_one_model([candidate.name for candidate in found])
+    for candidate in found:
         if candidate.name in finished:
             continue
         yield "start", candidate.name, None

@@ -62,7 +62,7 @@ class FakeApi(types.ModuleType):
         self.config = config
         if spec == "broken.py":
             raise ImportTargetError("it raises")
-        return [("model.py:Net", Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)))]
+        return [("model.py:Net", Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)), ())]
 
 
 @pytest.fixture
