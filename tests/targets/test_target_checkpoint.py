@@ -1,67 +1,23 @@
-"""Weights of a checkpoint in the place of the initial ones: values where there is memory, else statistics."""
+"""Weights of a checkpoint in the place of the initial ones: every form of file, and what is said of those that fail."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from checkpoint_cases import NET, Net, built, parameters, weights
 from safetensors.torch import save_file
-from torch import nn
 
 from stablelint.errors import CheckpointTargetError
-from stablelint.graph import Parameter
 from stablelint.probe import measure
-from stablelint.targets.build import Built, candidates
-from stablelint.targets.checkpoint import files, fill, pieces, values
-from stablelint.targets.spec import expand
-from stablelint.trace import observe_build, trace
+from stablelint.trace import trace
 from stablelint.trace.weights import statistics
 
 Write = Callable[..., str]
-
-NET = """
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-        self.head = nn.Linear(6, 4)
-    def forward(self, x):
-        return self.head(self.body(x).mean((2, 3)))
-def build():
-    return Net()
-def example_inputs():
-    return torch.randn(4, 3, 8, 8)
-"""
-
-
-def built(spec: str, path: str | Path, *, real: bool = False) -> Built:
-    (request,) = expand([spec])
-    (candidate,) = candidates(request, real=real, checkpoint=Path(path))
-    return candidate.build()
-
-
-def parameters(found: Built) -> dict[str, Parameter]:
-    return {each.name: each for each in trace(found.model, found.inputs, origins=found.origins).graph.parameters}
-
-
-def weights(model: nn.Module, seed: int = 7) -> dict[str, torch.Tensor]:
-    """Values that no initialisation draws, for each tensor of the state dict."""
-    draw = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(tensor.shape, generator=draw).mul(3).add(1).to(tensor.dtype).abs()
-        for name, tensor in model.state_dict().items()
-    }
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-        self.head = nn.Linear(6, 4)
 
 
 @pytest.fixture
@@ -177,6 +133,14 @@ def test_what_one_side_lacks_is_named_once(net: str) -> None:
     assert described["head.weight"].init == "checkpoint"
 
 
+def test_a_choice_between_weights_that_fit_alike_is_reported(net: str) -> None:
+    own, averaged = weights(Net(), 1), weights(Net(), 2)
+    torch.save({"ema": averaged, "model": own}, "run.pt")
+    found = built(net, "run.pt")
+    assert torch.equal(found.model.head.weight, own["head.weight"])
+    assert "the names in run.pt fit under model., ema.; the first is used" in found.remarks
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_other_floats_are_converted(dtype: torch.dtype, net: str) -> None:
     state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights(Net()).items()}
@@ -192,7 +156,7 @@ def test_codes_of_quantised_weights_are_no_values(scale: str, net: str) -> None:
     state[scale] = torch.ones(1)
     found = built(net, SAVED["safetensors"](state))
     assert [remark for remark in found.remarks if "weights.safetensors" in remark] == [
-        "weights.safetensors holds body.0.weight (uint8), head.weight (float8_e4m3fn) in a quantised form; "
+        "weights.safetensors holds body.0.weight (uint8), head.weight (float8_e4m3fn), which is not decoded; "
         "the initial values are kept"
     ]
     assert parameters(found)["head.weight"].init == "kaiming_uniform_"
@@ -213,6 +177,11 @@ def _cut(state: dict[str, torch.Tensor]) -> None:
 
 def _objects(state: dict[str, torch.Tensor]) -> None:
     torch.save({"state_dict": state, "settings": Whole()}, "bad.pt")
+
+
+def _script(_: dict[str, torch.Tensor]) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(torch.nn.Linear(2, 2)).save("bad.pt")
 
 
 def _text(_: dict[str, torch.Tensor]) -> None:
@@ -248,6 +217,7 @@ def _other_model(_: dict[str, torch.Tensor]) -> None:
         (_broken, "bad.safetensors", "bad.safetensors cannot be read as a checkpoint: SafetensorError"),
         (_cut, "bad.pt", "bad.pt cannot be read as a checkpoint"),
         (_objects, "bad.pt", "Whole) and unpickling those runs code; save the state_dict() alone"),
+        (_script, "bad.pt", "bad.pt is a TorchScript archive, which holds code; save its state_dict() alone"),
         (_text, "bad.bin", "bad.bin cannot be read as a checkpoint"),
         (_list, "bad.pt", "bad.pt holds no tensors by name; save the state_dict() of the model"),
         (_without_shard, ".", "model.safetensors.index.json names model-1.safetensors, which is not there"),
@@ -281,72 +251,3 @@ def test_derived_weights_are_made_of_the_loaded_ones(write: Write) -> None:
     graph = trace(found.model, found.inputs, origins=found.origins).graph
     (derived,) = [op.parameter for op in graph if op.parameter is not None and op.name != "parameter"]
     assert derived.rms == pytest.approx(float((g * v / v.norm(dim=1, keepdim=True)).square().mean().sqrt()), rel=1e-5)
-
-
-def test_a_model_without_memory_gets_statistics(user_folder: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    tiny = {"num_hidden_layers": 1, "hidden_size": 264, "num_attention_heads": 4, "vocab_size": 300}
-    config = transformers.LlamaConfig(**tiny, intermediate_size=300, tie_word_embeddings=True)
-    state = weights(transformers.LlamaForCausalLM(config))
-    del state["lm_head.weight"]
-    # the body alone, as AutoModel saves it
-    save_file({name.removeprefix("model."): value for name, value in state.items()}, "model.safetensors")
-    query = "&".join(f"{key}={value}" for key, value in tiny.items())
-    found = built(
-        f"hf:LlamaConfig?{query}&intermediate_size=300&tie_word_embeddings=True", user_folder / "model.safetensors"
-    )
-    assert found.model.model.embed_tokens.weight.is_meta
-    assert not any("safetensors" in remark for remark in found.remarks)
-    described = parameters(found)
-    assert described.keys() >= state.keys()
-    for name, value in state.items():
-        each = described[name]
-        assert (each.init, each.init_site) == ("checkpoint", None)
-        *moments, similarity = statistics(value)
-        assert (each.mean, each.std, each.rms) == pytest.approx(tuple(moments), rel=1e-5)
-        assert each.row_similarity == similarity
-
-
-class Reads:
-    """What is read between two mappings of a file."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sizes: list[int] = []
-        self.mappings = 0
-        original, opened = files._File.read, files._Safetensors._handle
-
-        def read(file: Any, name: str, piece: Any) -> torch.Tensor:
-            found = original(file, name, piece)
-            self.sizes.append(found.numel())
-            return found
-
-        def handle(file: Any) -> Any:
-            self.mappings += file._opened is None
-            return opened(file)
-
-        monkeypatch.setattr(files._File, "read", read)
-        monkeypatch.setattr(files._Safetensors, "_handle", handle)
-
-
-@pytest.mark.parametrize("meta", [True, False])
-def test_a_large_tensor_is_never_in_memory(meta: bool, monkeypatch: pytest.MonkeyPatch, user_folder: Path) -> None:
-    """Six million elements of which a hundred thousand may be read at once, and a megabyte of one mapping."""
-    table = torch.randn(3000, 2000, generator=torch.Generator().manual_seed(3)) * torch.linspace(1, 2, 3000)[:, None]
-    save_file({"weight": table.half()}, "large.safetensors")
-    with observe_build(allocate=not meta) as origins:
-        model = nn.Embedding(3000, 2000)
-    monkeypatch.setattr(files, "_MAPPED", 1 << 20)
-    monkeypatch.setattr(values, "WHOLE", 100_000)
-    reads = Reads(monkeypatch)
-    fill(model, origins, user_folder / "large.safetensors", "it")
-    assert max(reads.sizes) <= 100_000
-    if meta:
-        assert sum(reads.sizes) <= pieces.SAMPLE
-        assert len(reads.sizes) >= 256
-        found = origins.provenance.moments(model.weight)
-        assert found is not None
-        assert (found.std, found.rms) == pytest.approx(statistics(table)[1:3], rel=0.02)
-        assert found.row_similarity == pytest.approx(0.0, abs=1e-3)
-    else:
-        assert torch.equal(model.weight, table.half().float())
-    assert reads.mappings > 4

@@ -198,6 +198,10 @@ def _readable(path: Path) -> Iterator[None]:
             "save the state_dict() alone"
         ) from error
     except Exception as error:
+        if "TorchScript" in str(error):
+            raise CheckpointTargetError(
+                f"{shown(path)} is a TorchScript archive, which holds code; save its state_dict() alone"
+            ) from error
         raise CheckpointTargetError(f"{shown(path)} cannot be read as a checkpoint: {short(error)}") from error
 
 

@@ -80,7 +80,7 @@ def _persistent(model: nn.Module) -> dict[str, tuple[torch.Tensor, bool]]:
 def _encoded(
     pairs: Mapping[str, Entry], tensors: Mapping[str, tuple[torch.Tensor, bool]], entries: Mapping[str, Entry]
 ) -> set[str]:
-    """Names of weights whose file holds a code: integers, an unknown form, or eight bits with a scale beside them."""
+    """Names of weights that the file holds in code: as integers, eight-bit floats with a scale, or no dense tensor."""
     used = {entry.name for entry in pairs.values()}
     scaled = {_split(name)[0] for name in entries if name not in used and "scale" in _split(name)[1]}
     found = set()
@@ -175,9 +175,9 @@ def _remarks(
 ) -> list[str]:
     found = []
     if ties:
-        found.append(f"{file} fits under {_list(ties)}; {ties[0]!r} is used")
+        found.append(f"the names in {file} fit under {_list(ties)}; the first is used")
     if encoded:
-        found.append(f"{file} holds {_list(encoded)} in a quantised form; the initial values are kept")
+        found.append(f"{file} holds {_list(encoded)}, which is not decoded; the initial values are kept")
     if absent:
         found.append(f"{file} lacks {_list(absent)}, which {_keep(absent)}")
     if extra:
