@@ -22,9 +22,9 @@ from stablelint.targets.checkpoint.pieces import Piece
 from stablelint.targets.loading import short
 from stablelint.targets.spec import shown
 
-#: Bytes that may be read of one mapping, and what the system reads around every place.
+#: Bytes that may be read of one mapping, and what the system maps around every place (a huge page at most).
 _MAPPED = 256 << 20
-_AROUND = 512 << 10
+_AROUND = 2 << 20
 _DEPTH = 4  # dictionaries inside of dictionaries
 _TORCH = (".bin", ".pt", ".pth", ".ckpt")
 _USUAL = ("model", "pytorch_model", "diffusion_pytorch_model")
@@ -54,6 +54,7 @@ class Checkpoint:
         self.shown = shown(path)
         self.entries: dict[str, Entry] = {}
         self._files: dict[str, _File] = {}
+        self._open: _File | None = None
         for each in _files_of(path):
             with _readable(each):
                 file: _File = _Safetensors(each) if each.suffix == ".safetensors" else _Pickled(each)
@@ -63,15 +64,18 @@ class Checkpoint:
                 file.close()
 
     def read(self, name: str, piece: Piece = ()) -> torch.Tensor:
-        """A piece of a tensor; use it up before the next one is read."""
+        """A piece of a tensor; use it up before the next one is read, and read in the order of ``entries``."""
         file = self._files[name]
+        if self._open is not file:
+            self.close()
+            self._open = file
         with _readable(file.path):
             return file.read(name, piece)
 
     def close(self) -> None:
-        """Let all files go."""
-        for file in self._files.values():
-            file.close()
+        """Let the file go that was read last."""
+        if self._open is not None:
+            self._open.close()
 
 
 class _File:

@@ -46,7 +46,8 @@ def fill(model: nn.Module, origins: Origins, path: Path, name: str) -> tuple[str
     encoded = _encoded(pairs, tensors, entries)
     plain = {key: entry for key, entry in pairs.items() if key not in encoded}
     _check_shapes(plain, tensors, checkpoint, name)
-    for key, entry in plain.items():
+    order = {found: place for place, found in enumerate(entries)}
+    for key, entry in sorted(plain.items(), key=lambda item: order[item[1].name]):
         tensor, buffer = tensors[key]
         origins.loaded(tensor, _put(tensor, checkpoint, entry, buffer=buffer))
     checkpoint.close()
