@@ -21,14 +21,21 @@ def test_a_wrapper_of_all_names_is_seen_through(prefix: str) -> None:
     assert found.others == ()
 
 
-def test_a_body_without_its_prefix_and_a_head_beside_it() -> None:
-    file = {**shapes(MODEL, cut="body."), "head.weight": (2, 8), "0.num_batches_tracked": ()}
-    assert match(MODEL, file).pairs == {name: name.removeprefix("body.") for name in MODEL}
+@pytest.mark.parametrize("wrapper", ["", "module."])
+def test_a_body_without_its_prefix_and_a_head_beside_it(wrapper: str) -> None:
+    file = shapes({**shapes(MODEL, cut="body."), "head.weight": (2, 8), "0.num_batches_tracked": ()}, add=wrapper)
+    assert match(MODEL, file).pairs == {name: wrapper + name.removeprefix("body.") for name in MODEL}
 
 
 def test_a_prefix_on_both_sides() -> None:
     body = shapes(MODEL, add="module.", cut="body.")
     assert set(match(MODEL, body).pairs) == {name for name in MODEL if name.startswith("body.")}
+
+
+def test_a_body_in_a_dictionary_beside_others() -> None:
+    file = {**shapes(MODEL, add="weights.net.", cut="body."), "scaler.scale": ()}
+    found = match(MODEL, file, {"weights.", "scaler."})
+    assert found.pairs == {name: f"weights.net.{name.removeprefix('body.')}" for name in MODEL if "body" in name}
 
 
 def test_a_wrapper_in_the_middle() -> None:

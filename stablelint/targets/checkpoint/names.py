@@ -37,10 +37,15 @@ class Matching:
     others: tuple[str, ...] = ()
 
 
-def match(model: Mapping[str, Shape], file: Mapping[str, Shape]) -> Matching:
-    """Match names under the one change of prefix that most of them, then most shapes, agree with."""
+def match(model: Mapping[str, Shape], file: Mapping[str, Shape], groups: Iterable[str] = ("",)) -> Matching:
+    """Match names under the one change of prefix that most of them, then most shapes, agree with.
+
+    ``groups`` are the prefixes of the file's that are dictionaries of their own.
+    """
     ours, theirs = _spelled(model), _spelled(file)
-    scores = _scores({name: model[ours[name]] for name in ours}, {name: file[theirs[name]] for name in theirs})
+    cuts = {"", *groups, *(_common(name for name in theirs if name.startswith(group)) for group in groups)}
+    shapes = {name: model[ours[name]] for name in ours}, {name: file[theirs[name]] for name in theirs}
+    scores = _scores(*shapes, cuts)
     if not scores:
         return Matching({})
     ranked = sorted(scores, key=lambda change: (*(-score for score in scores[change]), *_oddness(*change), change))
@@ -51,8 +56,8 @@ def match(model: Mapping[str, Shape], file: Mapping[str, Shape]) -> Matching:
         if own is not None:
             pairs.setdefault(own, theirs[name])
     for name, own in ours.items():  # a head beside a body without its prefix
-        if own not in pairs and added and name in theirs:
-            pairs[own] = theirs[name]
+        if own not in pairs and added and cut + name in theirs:
+            pairs[own] = theirs[cut + name]
     ties = [change for change in ranked[1:] if scores[change] == scores[best] and best != ("", "")]
     return Matching(pairs, cut or added, tuple(dict.fromkeys(change[0] or change[1] for change in ties)))
 
@@ -71,7 +76,9 @@ def _spelling(name: str) -> str:
     return name
 
 
-def _scores(model: Mapping[str, Shape], file: Mapping[str, Shape]) -> dict[tuple[str, str], tuple[int, int]]:
+def _scores(
+    model: Mapping[str, Shape], file: Mapping[str, Shape], cuts: Iterable[str]
+) -> dict[tuple[str, str], tuple[int, int]]:
     """For each (prefix of the file, prefix of the model): names that agree, and shapes that do."""
     names: Counter[tuple[str, str]] = Counter()
     shapes: Counter[tuple[str, str]] = Counter()
@@ -84,7 +91,7 @@ def _scores(model: Mapping[str, Shape], file: Mapping[str, Shape]) -> dict[tuple
         for cut in _prefixes(other):
             if (own := other[len(cut) :]) in model:
                 vote((cut, ""), own, other)
-    for cut in {"", _common(file)}:
+    for cut in cuts:
         for own in model:
             for added in _prefixes(own):
                 if added and (other := cut + own[len(added) :]) in file:

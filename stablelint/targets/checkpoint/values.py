@@ -39,6 +39,7 @@ def fill(model: nn.Module, origins: Origins, path: Path, name: str) -> tuple[str
     matching = match(
         {key: tuple(tensor.shape) for key, (tensor, _) in tensors.items()},
         {key: entry.shape for key, entry in entries.items()},
+        {entry.group for entry in entries.values()},
     )
     if not matching.pairs:
         raise CheckpointTargetError(_nothing(checkpoint, tensors, name))
