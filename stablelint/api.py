@@ -141,6 +141,7 @@ def check(
     config = config or Config()
     questions = parse(what_if)
     requests = expand(specs, swept=skip_without_model)
+    config.require_one_model([request.spec for request in requests])
     reports: list[TargetReport] = []
     with _worker(config) as worker:
         for done, request in enumerate(requests):
@@ -155,12 +156,15 @@ def check(
     return suppress_report(report, read_source, known, active=active)
 
 
-def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals]]:
-    """Measure every model of one target in an isolated process; raises TargetError when one cannot be measured."""
+def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals, tuple[str, ...]]]:
+    """Name, signals and remarks of every model of one target, measured in an isolated process.
+
+    Raises TargetError when one cannot be measured.
+    """
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    measured: list[tuple[str, Signals]] = []
+    measured: list[tuple[str, Signals, tuple[str, ...]]] = []
     with _worker(config) as worker:
         for request in expand([spec]):
             for result in _events(worker, "stablelint.jobs:measure", request, config, None):

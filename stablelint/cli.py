@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
 _run_options = _both(
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
+    click.option(
+        "--checkpoint",
+        type=click.Path(exists=True, path_type=Path),
+        help="Weights of the one model: safetensors, a torch file, an index or their folder.",
+    ),
     click.option("--timeout", type=float, metavar="S", help="Seconds that one target may take."),
     click.option("--memory", type=float, metavar="GIB", help="Memory that one target may take."),
     click.option(
@@ -152,7 +158,7 @@ def check(
     """Check models; without TARGET those of the configuration."""
     from stablelint import api
 
-    config = _config(config_file, no_config, options)
+    config = _config(config_file, no_config, options, named=bool(targets))
     specs = targets or config.targets
     if not specs:
         raise UsageError(
@@ -183,7 +189,8 @@ def probe(
     from stablelint import api
     from stablelint.report.signals import render_signals
 
-    config = _config(config_file, no_config, {**options, "probe": True})
+    config = _config(config_file, no_config, {**options, "probe": True}, named=True)
+    config.require_one_model(targets)
     colours = _colours(colour)
     code = _CLEAN
     for spec in targets:
@@ -193,8 +200,10 @@ def probe(
             click.echo(f"stablelint: error: {spec}: {error}", err=True)
             code = _FAILED
             continue
-        for name, signals in measured:
+        for name, signals, remarks in measured:
             _say(render_signals(name, signals, _width(), colours) + "\n", colours)
+            for remark in remarks:
+                click.echo(f"note: {remark}", err=True)
     raise click.exceptions.Exit(code)
 
 
@@ -224,7 +233,8 @@ def rules(format_: str, colour: bool | None) -> None:
     _say(text, colours)
 
 
-def _config(file: Path | None, none: bool, options: dict[str, Any]) -> Any:
+def _config(file: Path | None, none: bool, options: dict[str, Any], *, named: bool) -> Any:
+    """The settings of a run; the checkpoint of the file belongs to its targets, not to those that are ``named``."""
     from stablelint.config import FAIL_ON, Config, load
 
     if file is not None and none:
@@ -235,7 +245,8 @@ def _config(file: Path | None, none: bool, options: dict[str, Any]) -> Any:
             options[name] = [word for given in options[name] for word in given.split(",") if word.strip()]
     if options.get("fail_on"):
         options["fail_on"] = FAIL_ON[options["fail_on"]]
-    return (Config() if none else load(file)).merged(**options)
+    config = Config() if none else load(file)
+    return (replace(config, checkpoint=None) if named else config).merged(**options)
 
 
 def _colours(asked: bool | None) -> bool:

@@ -49,7 +49,7 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
         _, signals = measured(
             built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
         )
-        yield "result", built.name, (built.name, signals)
+        yield "result", built.name, (built.name, signals, built.remarks)
 
 
 def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> Iterator[tuple[str, int | None, Any]]:
@@ -108,9 +108,11 @@ def _built(
 
     from stablelint.targets.build import candidates
 
-    request, _, finished = payload
+    request, config, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
-    for candidate in candidates(request, real=real):
+    found = candidates(request, real=real, checkpoint=config.checkpoint)
+    config.require_one_model([candidate.name for candidate in found])
+    for candidate in found:
         if candidate.name in finished:
             continue
         yield "start", candidate.name, None
