@@ -6,15 +6,13 @@ from bisect import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stablelint.graph.families import SHAPE_ONLY
+
 if TYPE_CHECKING:
     from stablelint.graph.graph import Graph
 
 #: Ops through which no gradient passes whatever comes in.
-CUTS = frozenset(
-    {"detach", "sign", "round", "floor", "ceil", "trunc", "zeros_like", "ones_like", "empty_like", "full_like"}
-    | {"rand_like", "randn_like", "randint_like", "bernoulli", "multinomial", "histc"}
-    | {"new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
-)
+CUTS = SHAPE_ONLY | {"detach", "sign", "round", "floor", "ceil", "trunc", "bernoulli", "multinomial", "histc"}
 
 
 @dataclass(frozen=True, slots=True)

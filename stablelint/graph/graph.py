@@ -14,6 +14,7 @@ from stablelint.graph.flow import Flow, find_flow
 from stablelint.graph.norms import Norm, find_norms
 from stablelint.graph.op import Op, Parameter
 from stablelint.graph.residuals import Residual, find_residuals
+from stablelint.graph.unwritten import find_unwritten
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,3 +163,8 @@ class Graph:
     def unscaled_runs(self) -> tuple[Run, ...]:
         """Weighted layers in a row that no norm rescales and no skip bypasses."""
         return find_unscaled_runs(self, self.layers)
+
+    @cached_property
+    def unwritten(self) -> Mapping[str, tuple[Op, ...]]:
+        """Parameters that were never given values, by name, with the ops that read them."""
+        return find_unwritten(self)

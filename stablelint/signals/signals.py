@@ -77,6 +77,7 @@ class NonFinite:
     """The first op of a pass whose result holds NaN or infinity though its inputs did not.
 
     ``masked`` says that no parameter's gradient is hit: a ReLU, say, multiplies the NaN by an exact zero mask.
+    ``beside`` are further ops that would yield it from finite inputs, for they read memory that nobody has written.
     """
 
     op: int
@@ -85,6 +86,7 @@ class NonFinite:
     direction: Literal["forward", "backward"]
     what: str
     masked: bool = False
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
