@@ -62,7 +62,7 @@ def find_flow(graph: Graph) -> Flow:
     paths = {start: _dominators(deep, way, start, sink) for start in starts if 2 * length[start] >= longest}
     source = max(paths, key=lambda start: (len(paths[start]), -start))
     trunk = paths[source]
-    return Flow(sink, source, frozenset(signal), depth, trunk, _blocks(graph, way, trunk))
+    return Flow(sink, source, frozenset(signal), depth, trunk, _blocks(graph, _reached(deep, way, source), trunk))
 
 
 def _edges(graph: Graph) -> dict[int, tuple[int, ...]]:
@@ -125,16 +125,22 @@ def _lengths(edges: dict[int, tuple[int, ...]], way: set[int]) -> dict[int, int]
     return length
 
 
+def _reached(edges: dict[int, tuple[int, ...]], way: set[int], start: int) -> set[int]:
+    """The ops of ``way`` that ``start`` leads to, and itself."""
+    found = {start}
+    for index in sorted(way):
+        if any(source in found for source in edges[index]):
+            found.add(index)
+    return found
+
+
 def _dominators(edges: dict[int, tuple[int, ...]], way: set[int], start: int, sink: int) -> tuple[int, ...]:
     """The ops on every path from ``start`` to ``sink``, in order.
 
     Execution order is topological, so an op is passed by every path exactly if no edge between ops that lie on
     such paths jumps over it: one sweep.
     """
-    reached = {start}
-    for index in sorted(way):
-        if any(source in reached for source in edges[index]):
-            reached.add(index)
+    reached = _reached(edges, way, start)
     last_use: dict[int, int] = {}
     for index in sorted(reached):
         for source in edges[index]:
@@ -150,9 +156,9 @@ def _dominators(edges: dict[int, tuple[int, ...]], way: set[int], start: int, si
     return tuple(found)
 
 
-def _blocks(graph: Graph, way: set[int], trunk: tuple[int, ...]) -> dict[int, int]:
+def _blocks(graph: Graph, reached: set[int], trunk: tuple[int, ...]) -> dict[int, int]:
     """Number the blocks: a weighted layer of the trunk opens one, the end of parallel weighted paths closes one."""
-    weighted = [index for index in sorted(way) if graph.weighted(graph.ops[index])]
+    weighted = [index for index in sorted(reached) if graph.weighted(graph.ops[index])]
     block: dict[int, int] = {}
     number, closed, filled = 0, False, False
     previous = -1

@@ -114,6 +114,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         name=op.name,
         site=op.site,
         block=found.graph.flow.block.get(op.index),
+        place=found.graph.places.get(op.index, ""),
         mean=value.mean,
         rms=rms,
         grad_rms=grad,
