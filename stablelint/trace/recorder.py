@@ -40,7 +40,7 @@ class Surroundings(Protocol):
         """Whether what runs cannot be recorded op by op."""
 
     def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
-        """Site, scope, call number and module type of what ``frame`` is about to do."""
+        """Site of what ``frame`` is about to do, and paths, call numbers and classes of the running modules."""
 
 
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
