@@ -19,8 +19,8 @@ class Draft:
     attrs: dict[str, Any]
     site: Site
     scope: tuple[str, ...]
-    call: int
-    module_type: str
+    calls: tuple[int, ...]
+    types: tuple[str, ...]
     inplace: bool = False
     guessed: bool = False
     shape: tuple[int, ...] = ()
