@@ -51,7 +51,7 @@ def _reachable(model: nn.Module) -> Iterator[Any]:
     yield from _known.values()
     for module in model.modules():
         if not is_scripted(module):
-            yield from (value for value in vars(module).values() if type(value) is _Cached)
+            yield from _functions(list(vars(module).values()))
 
 
 def _defined(space: dict[str, Any]) -> list[Any]:
@@ -62,11 +62,14 @@ def _defined(space: dict[str, Any]) -> list[Any]:
         # isinstance would ask lazy stand-ins for their class
         if issubclass(type(value), type) and getattr(value, "__module__", None) == home:
             values += [_METHODS[type(each)](each) if type(each) in _METHODS else each for each in vars(value).values()]
-    cells = [
-        cell for value in values if type(value) is FunctionType and value.__closure__ for cell in value.__closure__
-    ]
-    found = [value for value in values if type(value) is _Cached]
-    found += [content for content in map(_content, cells) if type(content) is _Cached]
+    return _functions(values)
+
+
+def _functions(values: list[Any]) -> list[Any]:
+    """Those of ``values`` that are cached, and those that functions among them close over."""
+    closures = [value.__closure__ for value in values if type(value) is FunctionType and value.__closure__]
+    held = [_content(cell) for cells in closures for cell in cells]
+    found = [value for value in (*values, *held) if type(value) is _Cached]
     return [each for each in found if not str(each.__module__).startswith("stablelint.")]
 
 
