@@ -44,6 +44,8 @@ class Surroundings(Protocol):
 
 
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
+_NOT_ON_FAKES = ("__format__", "tolist")
+_NEW_PARAMETER = torch.nn.Parameter.__new__.__code__
 
 
 class Recorder(TorchFunctionMode):
@@ -146,6 +148,8 @@ class Recorder(TorchFunctionMode):
                 return opened(func)(*args, **kwargs)
         if raw == "__format__" and args[0].dim() > 0:
             return func(*args, **kwargs)
+        if raw == "detach" and sys._getframe(1).f_code is _NEW_PARAMETER:
+            return func(*args, **kwargs)  # fake tensors only: a parameter on plain ones makes no call
         if raw == "__iter__":
             with self:
                 return iter(args[0].unbind(0))
@@ -166,8 +170,8 @@ class Recorder(TorchFunctionMode):
             for tensor in tensors:
                 self.find(tensor)  # a leaf must be described before it changes
         try:
-            if raw == "__format__" and self.fake is not None:
-                raise NotImplementedError("a fake tensor is printed without its value")
+            if raw in _NOT_ON_FAKES and self.fake is not None:
+                raise NotImplementedError("printed without its value, or taken apart element by element")
             out = func(*args, **kwargs)
         except Exception as error:
             shaped = shape_rule(raw, args, kwargs) if self.fake is not None else None
