@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 
 from stablelint.graph.families import RECTIFIERS, RESHAPES, SATURATING
+from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op
 from stablelint.predict.domain import Table, Value, pair_mean
 from stablelint.predict.functions import erf, function
@@ -41,19 +42,38 @@ def signals(found: Interpretation) -> Signals:
             rows.append(row)
             if not row.finite and nonfinite is None:
                 nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
-    signals = Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
-    return replace(signals, gradient_ratio_band=_band(found, signals))
+    nonfinite = _unwritten(graph, nonfinite)
+    table = Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+    return replace(table, gradient_ratio_band=_band(found, table))
 
 
-def _band(found: Interpretation, signals: Signals) -> tuple[float, float] | None:
+def _band(found: Interpretation, table: Signals) -> tuple[float, float] | None:
     """The ratio of the first to the last block, up and down by what its spread is."""
-    ends = [row for _, row in signals.blocks() if row.grad_rms is not None]
-    ratio = signals.gradient_ratio
+    ratio = table.gradient_ratio
     if ratio is None or not ratio > 0 or not math.isfinite(ratio):
         return None
-    first, last = (max((part.spread + part.unsure for part in _parts(found, row.op)), default=0.0) for row in (ends[0], ends[-1]))
+    ends = [row for _, row in table.blocks() if row.grad_rms is not None]
+    first, last = (
+        max((part.spread + part.unsure for part in _parts(found, row.op)), default=0.0) for row in (ends[0], ends[-1])
+    )
     width = half_width(max(first - last, 0.0), ratio)
     return ratio * 10**-width, ratio * 10**width
+
+
+def _unwritten(graph: Graph, found: NonFinite | None) -> NonFinite | None:
+    """Memory that nobody has written may hold anything: what reads it before ``found`` is the first without a value.
+
+    Of random bits one float32 in 256 is infinite or NaN and half of the rest overflow when they are squared.
+    """
+    readers = sorted({op.index for readers in graph.unwritten.values() for op in readers})
+    if not readers:
+        return found
+    if found is not None and found.op < readers[0]:
+        return replace(found, beside=tuple(readers))
+    op = graph.ops[readers[0]]
+    return NonFinite(
+        op.index, op.name, op.site, "forward", "what its memory happened to hold", beside=tuple(readers[1:])
+    )
 
 
 def _doubts(found: Interpretation) -> tuple[str, ...]:
@@ -116,6 +136,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         name=op.name,
         site=op.site,
         block=found.graph.flow.block.get(op.index),
+        place=found.graph.places.get(op.index, ""),
         mean=value.mean,
         rms=rms,
         grad_rms=grad,
