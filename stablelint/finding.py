@@ -38,7 +38,7 @@ class Hit:
     ``span`` holds the indices of the ops that the hit is about; the judge looks for the predicted symptom there.
     ``modules`` lists module paths that share the hit (30 layers built by one line are one hit).
     ``predicts`` narrows the rule's ``predicts=`` when it names several symptoms. ``level`` is set by symptoms,
-    which know how bad their number is.
+    which know how bad their number is, and by causes for a hit that does no harm and so explains no symptom.
     """
 
     site: Site
@@ -80,6 +80,33 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """What is predicted for one value of an argument; ``reason`` is the sentence why nothing can be.
+
+    ``level`` is that of the worst finding, ``codes`` are the rules that have it; None where there are no findings.
+    """
+
+    value: int
+    signals: Mapping[str, Fact] | None = None
+    level: Level | None = None
+    codes: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How a target's signals scale with one integer argument; ``reason`` is the sentence why that cannot be said.
+
+    ``present`` is the value that the target has as it is, None where it is not known.
+    """
+
+    argument: str
+    present: int | None = None
+    points: tuple[Point, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetReport:
     """Everything that a run found out about one target.
 
@@ -93,6 +120,7 @@ class TargetReport:
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
     signals: Mapping[str, Fact] | None = None
+    what_if: tuple[Sweep, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float | None = None
 

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from stablelint.trace.bindings import storage_of
 from stablelint.trace.provenance.contents import Contents, Region, moments
-from stablelint.trace.provenance.sample import UNKNOWN, Sample, of_tensor
+from stablelint.trace.provenance.sample import UNFILLED, UNKNOWN, Sample, of_tensor
+from stablelint.trace.provenance.unwritten import marked
 
 _SWEEP = 4096  # new memories between two sweeps of those that are gone
 
@@ -30,20 +31,25 @@ class Provenance:
 
     def __init__(self) -> None:
         self._contents: dict[int, tuple[StorageWeakRef, Contents]] = {}
-        self._unfilled: dict[int, StorageWeakRef] = {}
+        self._measured: dict[int, list[tuple[StorageWeakRef, Region, Moments]]] = {}
         self._next_sweep = _SWEEP
 
     # ---- asking
 
     def unfilled(self, tensor: torch.Tensor) -> bool:
         """Whether (a part of) the memory of ``tensor`` was never written."""
+        if self._measurement(tensor) is not None:
+            return False
         contents = self.contents(tensor)
         if contents is not None:
             return any(not sample.filled for sample, _ in contents.parts(Region.of(tensor)))
-        return storage_of(tensor) in self._unfilled
+        return marked(tensor)
 
     def moments(self, tensor: torch.Tensor) -> Moments | None:
         """Statistics of a tensor that was not allocated; None for any other."""
+        measured = self._measurement(tensor)
+        if measured is not None:
+            return measured
         contents = self.contents(tensor)
         if contents is None or tensor.numel() == 0:
             return None
@@ -54,6 +60,13 @@ class Provenance:
             # Rows of elements that are all alike: E[<a, b>] / E[<a, a>].
             similarity = 1.0 if rms == 0.0 else min(1.0, (mean / rms) ** 2)
         return Moments(mean, std, rms, similarity)
+
+    def _measurement(self, tensor: torch.Tensor) -> Moments | None:
+        """What was measured of exactly these elements."""
+        if not self._measured:
+            return None
+        found = self._measured.get(storage_of(tensor) or 0, ())
+        return next((moments for _, region, moments in found if region.same(Region.of(tensor))), None)
 
     def contents(self, tensor: torch.Tensor) -> Contents | None:
         """The contents of the memory behind a tensor on meta; None when it was never seen."""
@@ -67,7 +80,7 @@ class Provenance:
             return UNKNOWN if contents is None else contents.read(Region.of(tensor))
         if tensor.layout is not torch.strided:
             return UNKNOWN
-        return of_tensor(tensor)
+        return UNFILLED if marked(tensor) else of_tensor(tensor)
 
     # ---- noting
 
@@ -95,12 +108,8 @@ class Provenance:
             self.put(bare, self.sample(value))
         return bare
 
-    def allocated(self, tensor: torch.Tensor) -> None:
-        """``tensor`` is allocated memory that nobody has written."""
+    def measured(self, tensor: torch.Tensor, moments: Moments) -> None:
+        """``tensor``, which is on meta, has values elsewhere, with these statistics."""
         storage = tensor.untyped_storage()
-        self._unfilled[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-
-    def written(self, tensor: torch.Tensor) -> None:
-        """Somebody writes into ``tensor``, which is allocated."""
-        if self._unfilled:
-            self._unfilled.pop(storage_of(tensor) or 0, None)
+        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        self._measured.setdefault(storage._cdata, []).insert(0, (reference, Region.of(tensor), moments))
