@@ -28,6 +28,7 @@ import numpy.typing as npt
 from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carried_forward, mixed
 
 if TYPE_CHECKING:
+    from stablelint.graph.op import Parameter
     from stablelint.predict.gaussian import Function
 
 Table = npt.NDArray[np.float64]
@@ -53,6 +54,7 @@ class Value:
     ``profile`` and ``focus``, the profiles of values and cotangent along axes
     (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
     the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
+    ``parameter`` is the parameter that the tensor is, with statistics that no table holds.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +73,7 @@ class Value:
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
     unmerged: Value | None = None
+    parameter: Parameter | None = None
     cotangent: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None
