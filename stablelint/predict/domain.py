@@ -30,6 +30,7 @@ from stablelint.predict.lags import Lags
 from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carried_forward, mixed
 
 if TYPE_CHECKING:
+    from stablelint.graph.op import Parameter
     from stablelint.predict.gaussian import Function
     from stablelint.predict.marginal import Marginal
 
@@ -53,23 +54,26 @@ _ORDER = count()
 class Value:
     """What is known of one tensor, and of the gradient that comes back to it.
 
-    ``parents`` are the operands that the cotangent is passed on to. Elementwise expressions of one Gaussian tensor
-    ``base`` are kept as ``function(base)`` and send their cotangent straight to the base; ``witnesses`` are the
-    tensors between, which only take note of the gradient that passes through them (``observed``).
-    ``allowed`` marks the columns that a mask leaves open in each row of attention scores. ``reduced`` says that
-    the value is the sum of another value over axes times a factor; ``exponent`` that it is exp of another.
-    ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
-    layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
-    ``profile`` and ``focus``, the profiles of values and cotangent along axes
-    (:mod:`stablelint.predict.profile`); ``lags`` how much more alike neighbours along an axis
-    are (:mod:`stablelint.predict.lags`), ``segments`` the parts that were joined along an axis. ``unmerged`` is
-    the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
-    ``marginal`` is the shape of the distribution of an element where it is not normal; ``tilts`` and ``joints`` say for
-    each parent how the dependence of the cotangent on the value (``slant`` and ``joint``) carries over, by default not
-    at all (:mod:`stablelint.predict.slant`). ``mixed`` names for each parent the axes along which random weights make up
-    its cotangent, ``mask`` says which axis an activation masks, the
-    correlation of the masks of two samples and E[f'^4] / E[f'^2]^2 - 1, ``uncertain`` what else the op adds to the
-    variance of ln g^2; ``spread``, ``unsure`` and ``alike`` collect that (:mod:`stablelint.predict.spread`).
+    ``parents`` are the operands that the cotangent is passed on to. Elementwise expressions of one tensor ``base`` are
+    kept as ``function(base)`` and send their cotangent straight to the base; ``witnesses`` are the tensors between,
+    which only take note of the gradient that passes through them (``observed``).
+
+    - ``profile`` and ``focus``: profiles of values and cotangent along axes (:mod:`stablelint.predict.profile`);
+      ``alignments`` say for each parent which axes correspond (by default those of equal size).
+    - ``lags``: how much more alike neighbours along an axis are (:mod:`stablelint.predict.lags`).
+    - ``marginal``: the shape of the distribution of an element where it is not normal.
+    - ``slant`` and ``joint``: how the cotangent depends on the value (:mod:`stablelint.predict.slant`); ``tilts`` and
+      ``joints`` say for each parent how that carries over, by default not at all.
+    - ``spread``, ``unsure`` and ``alike``: how sure the cotangent is (:mod:`stablelint.predict.spread`). ``mixed``
+      names for each parent the axes along which random weights make up its cotangent, ``mask`` the axis that an
+      activation masks, the correlation of the masks of two samples and E[f'^4] / E[f'^2]^2 - 1; ``uncertain`` is what
+      else the op adds to the variance of ln g^2.
+    - ``allowed`` marks the columns that a mask leaves open in each row of attention scores; ``attention`` holds the
+      mean peak, uniform peak and entropy of softmax rows.
+    - ``reduced`` says that the value is the sum of another value over axes times a factor; ``exponent`` that it is exp
+      of another; ``segments`` are the parts that were joined along an axis; ``steps`` the inputs of a recurrent layer
+      by time; ``parameter`` the parameter that the tensor is, with statistics that no table holds; ``unmerged`` the same
+      tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     """
 
     shape: tuple[int, ...]
@@ -95,6 +99,7 @@ class Value:
     mixed: tuple[tuple[int, ...], ...] = ()
     uncertain: float = 0.0
     mask: Callable[[], tuple[int, float, float]] | None = None
+    parameter: Parameter | None = None
     cotangent: Table | None = None
     spread: float = 0.0
     unsure: float = 0.0

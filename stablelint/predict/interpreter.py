@@ -22,6 +22,8 @@ from stablelint.predict.spread import combined as joint_spread
 from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
 from stablelint.predict.transfer.shaping import reshaped
+from stablelint.predict.unrolled.loops import Loop, find_loops
+from stablelint.predict.unrolled.region import unrolled
 
 
 @dataclass(eq=False)
@@ -43,8 +45,11 @@ def run(graph: Graph) -> Interpretation:
     found = Interpretation(graph)
     with np.errstate(all="ignore"):
         needed = _needed(graph)
+        loops = {index: loop for loop in find_loops(graph, needed) for index in loop.ops}
         for op in graph:
-            if op.index in needed:
+            if op.index in loops and op.index not in found.values:
+                _unroll(found, loops[op.index])
+            if op.index in needed and op.index not in found.values:
                 found.values[op.index] = _evaluate(found, op)
         sink = found.values.get(graph.flow.sink) if graph.flow.sink is not None else None
         if isinstance(sink, tuple) and sink:
@@ -150,7 +155,7 @@ def _join(value: Value, parent: Value, table: Table, place: int) -> None:
         return
     before = parent.joint
     if before is None:
-        before = 0.0 if parent.cotangent is None else parent.cotangent * parent.table
+        before = np.zeros_like(table) if parent.cotangent is None else parent.cotangent * parent.table
     more = table * parent.table if found is None else found
     parent.joint = np.clip(np.nan_to_num(before + more), -LIMIT, LIMIT)
 
@@ -178,6 +183,22 @@ def _needed(graph: Graph) -> set[int]:
                 needed.add(source)
                 waiting.append(source)
     return needed
+
+
+def _unroll(found: Interpretation, loop: Loop) -> None:
+    """Compute a loop as a whole, after all that it reads; where that fails its ops are taken one by one."""
+    waiting, missing = list(loop.operands), set()
+    while waiting:
+        index = waiting.pop()
+        if index not in found.values and index not in missing:
+            missing.add(index)
+            waiting += found.graph.ops[index].inputs
+    for index in sorted(missing):
+        found.values[index] = _evaluate(found, found.graph.ops[index])
+    try:
+        found.values |= unrolled(found.graph, loop, found.values)
+    except Exception:  # as for a rule that fails
+        return
 
 
 def _evaluate(found: Interpretation, op: Op) -> Operand:

@@ -1,7 +1,7 @@
 """Neighbours: how much more alike two elements are that lie close to each other along an axis.
 
-The table of a tensor knows "same place" and "other place". Overlapping pooling windows (the 3x3 pool of stride 2 in most
-stems) and images make close places more alike than far ones, and convolutions with random weights keep that:
+The table of a tensor knows "same place" and "other place". Overlapping pooling windows (the 3x3 pool of stride 2 in
+most stems) and images make close places more alike than far ones, and convolutions with random weights keep that:
 E[y_p y_{p+d}] of the result is E[x_p x_{p+sd}] of the input times the weights' variance. It matters where a window is
 pooled: the variance of an average over 2x2 places with a correlation of 0.25 between neighbours is 1.75 times that
 of independent ones.
@@ -75,4 +75,4 @@ def mixed(parts: Iterable[tuple[float, Array | None]]) -> Array | None:
     total = sum(power for power, _ in parts)
     if not total > 0 or all(lags is None for _, lags in parts):
         return None
-    return np.sum([power / total * (_WHITE if lags is None else lags) for power, lags in parts], axis=0)
+    return np.asarray(np.sum([power / total * (_WHITE if lags is None else lags) for power, lags in parts], axis=0))

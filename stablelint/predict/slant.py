@@ -10,8 +10,9 @@ A slant is E[g^2 | z] / E[g^2] at the nodes of the normal variable z behind the 
 operand averaged over the other one.
 
 A joint is the table of E[(g x)(g x)'], which is G C for independent g and x. A norm subtracts the part of the gradient
-along its result, <g, y>: behind a ReLU that part does not average out, since 1(y > 0) y has a mean. It does vanish in front of a norm, whose result does not change with the size of its argument,
-and so in front of a depthwise convolution (which keeps sum g x over a channel) before a norm.
+along its result, <g, y>: behind a ReLU that part does not average out, since 1(y > 0) y has a mean. It does vanish in
+front of a norm, whose result does not change with the size of its argument, and so in front of a depthwise convolution
+(which keeps sum g x over a channel) before a norm.
 """
 
 from __future__ import annotations

@@ -82,4 +82,3 @@ def half_width(spread: float, ratio: float) -> float:
     change = abs(math.log10(ratio)) if ratio > 0 else 0.0
     model = math.hypot(MODEL[0], MODEL[1] * change)
     return NINETY * math.hypot(in_decades(spread), model)
-

@@ -7,8 +7,9 @@
 The two subtracted terms are the projections of the backward pass onto the mean and onto y (of which eps leaves a
 trace that counts where nothing else is left: a batch of two). The variance s^2 of a group is not the same number in
 every group: it is V chi^2_nu / nu with nu, the inverse of avg_R(C_y^2), the effective number of independent terms. (It
-also varies with the weights of the group. That is left out: the layer before multiplies by the same weights again.) Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets
-with it grow the squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
+also varies with the weights of the group. That is left out: the layer before multiplies by the same weights again.)
+Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets with it grow the
+squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
     result = Value(
         value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
         alignments=(alignment,), profile=profile, marginal=alike(value), tilts=(kept_slant,),
-        # x / |x| does not change with |x|: sum g x over a group is 0, but for eps
-        joints=(lambda _g, _own, back: summing_to(back * value.table, axes, value.shape, 0.0),) if eps < variance else (),
     )  # fmt: skip
+    if eps < variance:  # x / |x| does not change with |x|: sum g x over a group is 0, but for eps
+        result.joints = (lambda _g, _own, back: summing_to(back * value.table, axes, value.shape, 0.0),)
     return result
 
 

@@ -53,9 +53,7 @@ def avg_pool(call: Call) -> Result:
 
 def _pooled_lags(value: Value, kernel: Sequence[int], stride: Sequence[int]) -> Lags:
     first = value.rank - len(kernel)
-    found = {
-        first + i: pooled(kernel[i], stride[i], (value.lags or {}).get(first + i)) for i in range(len(kernel))
-    }
+    found = {first + i: pooled(kernel[i], stride[i], (value.lags or {}).get(first + i)) for i in range(len(kernel))}
     return {axis: lags for axis, lags in found.items() if lags is not None}
 
 
@@ -112,7 +110,7 @@ def max_pool(call: Call) -> Result:
 
 
 class _Windows:
-    """Pairs of windows by the agreement of their elements, drawn with a fixed seed as normal variables of variance 1."""
+    """Pairs of windows by the agreement of their elements, drawn as standard normal variables with a fixed seed."""
 
     def __init__(self, base: Value, function: Function, kernel: Sequence[int]) -> None:
         self.law, self.function, self.first = law(base), function, base.rank - len(kernel)

@@ -127,7 +127,16 @@ def sliced(value: Value, axis: int, length: int, start: int | None = None) -> Va
         if size != 1:
             table, mean = table * size, mean * math.sqrt(size)
             profile |= {axis: part / size} if size > 0 and length > 1 else {}
-    return Value(shape, table, mean, ((value, pull),), alignments=(alignment,), profile=profile, marginal=alike(value), tilts=(kept,))
+    return Value(
+        shape,
+        table,
+        mean,
+        ((value, pull),),
+        alignments=(alignment,),
+        profile=profile,
+        marginal=alike(value),
+        tilts=(kept,),
+    )
 
 
 def selected(value: Value, axis: int, index: int | None = None) -> Value:
