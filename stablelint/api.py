@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stablelint.graph import Graph
     from stablelint.signals import Signals
+    from stablelint.signals.curvature import Curvature
     from stablelint.targets.build import Built
     from stablelint.targets.spec import Request
     from stablelint.targets.worker import Worker
@@ -152,13 +153,22 @@ def check(
 
 def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals]]:
     """Measure every model of one target in an isolated process; raises TargetError when one cannot be measured."""
+    return _measured(spec, config, "stablelint.api:measure_work")
+
+
+def curvature(spec: str, config: Config | None = None) -> list[tuple[str, Curvature]]:
+    """The same for curvature and step sizes: :func:`stablelint.probe.curvature.curvature` of every model."""
+    return _measured(spec, config, "stablelint.api:curvature_work")
+
+
+def _measured(spec: str, config: Config | None, job: str) -> list[tuple[str, Any]]:
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    measured: list[tuple[str, Signals]] = []
+    measured: list[tuple[str, Any]] = []
     with _worker(config) as worker:
         for request in expand([spec]):
-            for result in _events(worker, "stablelint.api:measure_work", request, config, None):
+            for result in _events(worker, job, request, config, None):
                 if isinstance(result, TargetReport):
                     raise TargetError(result.reason or "it cannot be measured")
                 measured.append(result)
@@ -227,6 +237,17 @@ def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[t
             built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
         )
         yield "result", built.name, (built.name, signals)
+
+
+def curvature_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+    """In the worker: curvature and step sizes of the models of one request."""
+    from stablelint.probe.curvature import curvature as measure
+
+    for built in _built(payload, real=True):
+        if isinstance(built, tuple):
+            yield built
+        else:
+            yield "result", built.name, (built.name, measure(built.model, built.inputs, rebuild=built.rebuild))
 
 
 def _built(

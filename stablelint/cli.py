@@ -88,6 +88,7 @@ def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
 _run_options = _both(
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
@@ -163,27 +164,43 @@ def check(
 
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes.")
+@click.option("--learning-rate", type=_POSITIVE, metavar="RATE", help="With --curvature: the warm-up it needs.")
+@click.option("--clip", type=_POSITIVE, metavar="NORM", help="With --curvature: warn when it clips all.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @_run_options
 @_colour_option
 def probe(
-    targets: tuple[str, ...], config_file: Path | None, no_config: bool, colour: bool | None, **options: Any
+    targets: tuple[str, ...],
+    curvature: bool,
+    format_: str,
+    config_file: Path | None,
+    no_config: bool,
+    colour: bool | None,
+    **options: Any,
 ) -> None:
     """Measure a model and show the signal block by block."""
     from stablelint import api
-    from stablelint.report.signals import render_signals
+    from stablelint.report.measured import render_measured, render_measured_json
 
+    asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
+    if not curvature and any(asked.values()):
+        raise UsageError("--learning-rate and --clip need --curvature")
     config = _config(config_file, no_config, {**options, "probe": True})
     colours = _colours(colour)
-    code = _CLEAN
+    code, found = _CLEAN, list[tuple[str, Any]]()
     for spec in targets:
         try:
-            measured = api.probe(spec, config)
+            measured = (api.curvature if curvature else api.probe)(spec, config)
         except TargetError as error:
             click.echo(f"stablelint: error: {spec}: {error}", err=True)
             code = _FAILED
             continue
-        for name, signals in measured:
-            _say(render_signals(name, signals, _width(), colours) + "\n", colours)
+        found += measured
+        for name, value in measured if format_ == "text" else ():
+            _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
+    if format_ == "json":
+        _say(render_measured_json(found, **asked), colours)
     raise click.exceptions.Exit(code)
 
 

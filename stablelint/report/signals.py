@@ -67,7 +67,7 @@ def _trunk(signals: Signals, width: int, paint: Paint) -> list[str]:
     header = ["block", "op", "module", place, "rms", "gradient", "", "dead"]
     if not dead:
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return ["", *_table(header, rows, width, paint, right={0, 4, 5, 7}, shrink=(2, 3, 1))]
+    return ["", *table(header, rows, width, paint, right={0, 4, 5, 7}, shrink=(2, 3, 1))]
 
 
 def _attention(signals: Iterable[Signal], width: int, paint: Paint) -> list[str]:
@@ -84,7 +84,7 @@ def _attention(signals: Iterable[Signal], width: int, paint: Paint) -> list[str]
         for signal, where in zip(found, places, strict=True)
     ]
     header = ["attention", place, "peak", "uniform", "entropy"]
-    return ["", *_table(header, rows, width, paint, right={2, 3, 4}, shrink=(0, 1))] if rows else []
+    return ["", *table(header, rows, width, paint, right={2, 3, 4}, shrink=(0, 1))] if rows else []
 
 
 def _without_gradient(signals: Signals, width: int, paint: Paint) -> list[str]:
@@ -140,7 +140,7 @@ def _places(sites: Sequence[Site]) -> tuple[str, list[str]]:
     return next(filter(None, names)) if one else "place", cells
 
 
-def _table(
+def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     width: int,
