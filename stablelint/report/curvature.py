@@ -58,7 +58,8 @@ def curvature_data(
         if learning_rate is not None:
             data["warmup"] = asdict(warmup(found.hessian, learning_rate))
     if found.noise is not None:
-        data["noise"]["batch"] = found.noise.batch
+        noise = found.noise
+        data["noise"] |= {"batch": noise.batch, "resolved": noise.resolved, "at_least": noise.at_least}
     if found.agreement is not None:
         del data["agreement"]["samples"], data["agreement"]["between_layers"]
         data["agreement"]["mean_layer_cosine"] = found.agreement.mean_layer_cosine
@@ -95,11 +96,11 @@ def _warmup(found: Curvature, learning_rate: float | None) -> Iterator[Row]:
 def _samples(found: Curvature) -> Iterator[Row]:
     noise, agreement = found.noise, found.agreement
     if noise is not None:
-        if math.isfinite(noise.batch):
-            rest = "samples: larger batches save few steps"
-        else:
-            rest = f"{noise.groups * noise.group} samples share no gradient that stands out of their noise"
-        yield "gradient noise scale", number(noise.batch), rest
+        value, rest = number(noise.batch), "samples: larger batches save few steps"
+        if not noise.resolved:
+            value = f">{number(noise.at_least)}"
+            rest = f"samples; {noise.groups * noise.group} are too few to tell a common gradient from noise"
+        yield "gradient noise scale", value, rest
     if agreement is not None:
         count = len(agreement.samples)
         rest = f"between gradients of samples; {number(agreement.participation)} directions of {count}"

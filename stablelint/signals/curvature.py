@@ -59,8 +59,8 @@ class NoiseScale:
     - ``gradient_square``: |G|^2 without bias from two batch sizes, ``group`` and ``groups * group`` samples
       (appendix A.1); it can be negative when the gradients do not agree. ``trace``: tr(Sigma) of single samples.
     - ``error``: standard error of ``gradient_square`` by the jackknife over groups.
-    - ``batch``: the noise scale, a number of samples: below it twice the batch saves almost half of the steps,
-      above it almost none. Infinite when |G|^2 is not above twice its error: nothing that samples share was seen.
+    - ``batch``: the noise scale, a number of samples: below it twice the batch saves almost half of the steps, above
+      it almost none. ``resolved`` says that |G|^2 stands out of its error; ``at_least`` is what is known where not.
     """
 
     gradient_square: float
@@ -72,10 +72,19 @@ class NoiseScale:
 
     @property
     def batch(self) -> float:
-        """tr(Sigma) / |G|^2, in samples."""
-        if self.gradient_square <= 2 * self.error:
-            return math.inf
-        return self.trace / self.gradient_square
+        """tr(Sigma) / |G|^2, in samples; infinite where the estimate of |G|^2 is not positive."""
+        return self.trace / self.gradient_square if self.gradient_square > 0 else math.inf
+
+    @property
+    def resolved(self) -> bool:
+        """Whether |G|^2 is above twice its standard error."""
+        return self.gradient_square > 2 * self.error
+
+    @property
+    def at_least(self) -> float:
+        """The noise scale with |G|^2 at twice its standard error above the estimate."""
+        bound = self.gradient_square + 2 * self.error
+        return self.trace / bound if bound > 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)

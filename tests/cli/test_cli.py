@@ -18,6 +18,7 @@ from stablelint.errors import ImportTargetError, UsageError
 from stablelint.finding import Finding, Hit, Level, Report, Standing, TargetReport
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
+from stablelint.signals.curvature import Curvature, GradientNorms, Hessian
 from stablelint.site import Site
 
 
@@ -63,6 +64,11 @@ class FakeApi(types.ModuleType):
         if spec == "broken.py":
             raise ImportTargetError("it raises")
         return [("model.py:Net", Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)))]
+
+    def curvature(self, spec, config):
+        self.config = config
+        hessian = Hessian(4.0, -1.0, (0.0, 0.0), (True, True), 0.1, 1000, 9, "double backward", 19.0)
+        return [("model.py:Net", Curvature("the given loss", hessian, norms=GradientNorms((1.0, 2.0), 2.0)))]
 
 
 @pytest.fixture
@@ -235,6 +241,20 @@ def test_probe_shows_tables_and_goes_on_after_a_failure(api):
     assert result.stderr == "stablelint: error: broken.py: it raises\n"
     assert "net.0" in result.stdout
     assert api.config.probe is True
+
+
+def test_probe_shows_curvature_and_the_steps_that_were_asked_for(api):
+    asked = ("probe", "model.py", "--curvature", "--learning-rate", "2", "--clip", "0.01")
+    text, document = run(*asked).stdout, json.loads(run(*asked, "--format", "json").stdout)
+    assert "curvature and steps for the given loss" in text
+    assert "divides the learning rate by about 1.5e+02" in " ".join(text.split())
+    (target,) = document["targets"]
+    assert (target["target"], target["curvature"]["hessian"]["max_learning_rate"]) == ("model.py:Net", 0.5)
+    assert target["curvature"]["warmup"]["ratio"] == 4
+    assert json.loads(run("probe", "model.py", "--format", "json").stdout)["targets"][0]["signals"]["depth"] == 1
+    refused = run("probe", "model.py", "--clip", "1")
+    assert refused.exit_code == 2
+    assert refused.stderr == "stablelint: error: --learning-rate and --clip need --curvature\n"
 
 
 def test_rules_as_text_and_json(api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ LIMIT = 64
 #: Forward and backward passes that one product costs: the pass back through a forward and a backward pass (measured:
 #: 1.8 on a transformer, 2.3 on a ResNet), and two of them.
 _DOUBLE, _DIFFERENCES = 2.0, 2.0
+_ASYMMETRY = 0.01
+
+Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, differences: bool = False) -> Hessian:
@@ -25,9 +29,9 @@ def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, di
 
     The Hessian-vector product is the derivative of the gradient along a vector (Pearlmutter 1994,
     doi:10.1162/neco.1994.6.1.147) by a second backward pass over one kept graph, whose memory is about twice that of
-    a training step. Where an op has no second derivative, or with ``differences``, central differences of gradients
-    take its place, good to about a percent on smooth networks; Lanczos vectors take at most
-    :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. Everything is restored.
+    a training step. Where an op has no second derivative (the products then raise or are not symmetric), or with
+    ``differences``, central differences of gradients take its place, good to about a percent on smooth networks.
+    Lanczos vectors take at most :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. Everything is restored.
 
     Args:
         problem: see :func:`~stablelint.probe.curvature.problem.pose`.
@@ -42,16 +46,29 @@ def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, di
         if not parameters:
             raise TraceTargetError(NO_GRADIENT)
         if not differences:
-            try:
-                return _found(parameters, _by_double_backward(problem, parameters), limit, tolerance, smooth=True)
-            except RuntimeError:  # some op on the way has no second derivative
-                pass
+            with contextlib.suppress(RuntimeError):  # some op on the way has no second derivative
+                product = _by_double_backward(problem, parameters)
+                if _symmetric(product, flat(parameters)):
+                    return _found(parameters, product, limit, tolerance, smooth=True)
         return _found(parameters, _by_differences(problem, parameters), limit, tolerance, smooth=False)
+
+
+def _symmetric(product: Product, like: torch.Tensor) -> bool:
+    """Whether u.Hv = v.Hu for two random vectors.
+
+    Autograd skips ``once_differentiable`` functions, and backward passes of the user's that detach, without a word;
+    the Hessian that is left is not symmetric. Rounding alone is about 1e-5 of the typical size of u.Hv.
+    """
+    generator = torch.Generator().manual_seed(1)
+    first, second = (torch.randn(like.numel(), generator=generator).to(like) for _ in range(2))
+    images = product(first), product(second)
+    gap = abs(float(torch.dot(images[0], second) - torch.dot(images[1], first)))
+    return gap <= _ASYMMETRY * max(float(torch.linalg.vector_norm(image)) for image in images)
 
 
 def _found(
     parameters: list[torch.nn.Parameter],
-    product: Callable[[torch.Tensor], torch.Tensor],
+    product: Product,
     limit: int,
     tolerance: float,
     *,
@@ -80,13 +97,11 @@ def _found(
         parameters=like.numel(),
         products=made[0],
         by="double backward" if smooth else "differences of gradients",
-        cost=1 + made[0] * _DOUBLE if smooth else made[0] * _DIFFERENCES,
+        cost=1 + (made[0] + 2) * _DOUBLE if smooth else made[0] * _DIFFERENCES,
     )
 
 
-def _by_double_backward(
-    problem: Problem, parameters: list[torch.nn.Parameter]
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def _by_double_backward(problem: Problem, parameters: list[torch.nn.Parameter]) -> Product:
     grads = torch.autograd.grad(
         problem.value(), parameters, create_graph=True, allow_unused=True, materialize_grads=True
     )
@@ -109,7 +124,7 @@ def _by_double_backward(
     return product
 
 
-def _by_differences(problem: Problem, parameters: list[torch.nn.Parameter]) -> Callable[[torch.Tensor], torch.Tensor]:
+def _by_differences(problem: Problem, parameters: list[torch.nn.Parameter]) -> Product:
     """(g(w + s v) - g(w - s v)) / 2s, with s = sqrt(eps) (1 + |w|).
 
     eps^(1/3) would balance truncation and rounding on smooth functions; the shorter step crosses fewer kinks of ReLUs,

@@ -24,6 +24,7 @@ LIMIT, BLOCKS = 24, 64
 #: Random vectors for the mean square at least, and entries that all of them have: the relative error of the mean is
 #: about sqrt(2 / entries) where the singular values are alike. All unit vectors are taken where they are fewer.
 VECTORS, ENTRIES = 8, 1 << 14
+_ROUNDING = 0.02
 
 #: A place in an autograd graph, and a tensor without values that has the shape of what is made there.
 Edge = tuple[GradientEdge, torch.Tensor]
@@ -42,7 +43,7 @@ class _Edges:
     def __call__(
         self, index: int, name: str, _module: str, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor, /
     ) -> None:
-        if not isinstance(output, torch.Tensor) or not output.is_floating_point() or not output.requires_grad:
+        if not isinstance(output, torch.Tensor) or output.grad_fn is None:  # nothing to derive, or a leaf
             return
         if name != "parameter" and not torch._C._functorch.is_functorch_wrapped_tensor(output):
             self.found[index] = _edge(output)
@@ -115,7 +116,8 @@ def _spectrum(block: int, op: Op, source: Edge, sink: Edge, limit: int, toleranc
     start = start.to(like.device, torch.promote_types(like.dtype, torch.float32))
     spectrum = None
     with contextlib.suppress(RuntimeError, ArithmeticError):  # no second derivative, or a Jacobian that is not finite
-        spectrum = lanczos(product, start, limit=limit, tolerance=tolerance)
+        if _adjoint(backward, forward, inside, outside, generator):
+            spectrum = lanczos(product, start, limit=limit, tolerance=tolerance)
     if spectrum is None:
         largest = smallest = None
         converged, (mean, error) = (False, False), _mean_square(backward, outside, inside.numel(), generator)
@@ -164,6 +166,17 @@ def _maps(source: GradientEdge, sink: GradientEdge, outside: torch.Tensor) -> tu
         return value
 
     return backward, forward
+
+
+def _adjoint(
+    backward: Map, forward: Map, inside: torch.Tensor, outside: torch.Tensor, generator: torch.Generator
+) -> bool:
+    """Whether u.(Jv) = v.(J'u) for random u and v: autograd skips functions that cannot be derived twice silently."""
+    tangent = torch.randn(inside.shape, generator=generator).to(inside.device, inside.dtype)
+    cotangent = torch.randn(outside.shape, generator=generator).to(outside.device, outside.dtype)
+    image, pulled = forward(tangent), backward(cotangent)
+    gap = abs(float((image * cotangent).sum(dtype=torch.float64) - (pulled * tangent).sum(dtype=torch.float64)))
+    return gap <= _ROUNDING * float(torch.linalg.vector_norm(pulled, dtype=torch.float64))
 
 
 def _mean_square(product: Map, like: torch.Tensor, others: int, generator: torch.Generator) -> tuple[float, float]:

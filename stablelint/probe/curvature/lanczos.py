@@ -91,7 +91,7 @@ def _orthogonal(vector: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
 
 def _dot(first: torch.Tensor, second: torch.Tensor) -> float:
     """Sums of a million products in the vectors' precision, added up in double: fast, and exact enough for 1e9."""
-    pieces = (torch.tensor_split(vector, range(_PIECE, vector.numel(), _PIECE)) for vector in (first, second))
+    pieces = (torch.tensor_split(vector, tuple(range(_PIECE, vector.numel(), _PIECE))) for vector in (first, second))
     return math.fsum(float(torch.dot(one, other)) for one, other in zip(*pieces, strict=True))
 
 
