@@ -17,8 +17,8 @@ from stablelint.signals.curvature import Hessian
 #: Products at most. 1% is usually reached within 10 to 30; the smallest eigenvalue takes longer.
 LIMIT = 64
 #: Forward and backward passes that one product costs: the pass back through a forward and a backward pass (measured:
-#: 1.8 on a transformer, 2.3 on a ResNet), and two of them.
-_DOUBLE, _DIFFERENCES = 2.0, 2.0
+#: 2.0 on a transformer, 2.3 to 2.9 on a ResNet), and two of them.
+_DOUBLE, _DIFFERENCES = 2.5, 2.0
 _ASYMMETRY = 0.01
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -28,8 +28,8 @@ def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, di
     """The largest and the smallest eigenvalue of the Hessian of ``problem`` with respect to its parameters.
 
     The Hessian-vector product is the derivative of the gradient along a vector (Pearlmutter 1994,
-    doi:10.1162/neco.1994.6.1.147) by a second backward pass over one kept graph, whose memory is about twice that of
-    a training step. Where an op has no second derivative (the products then raise or are not symmetric), or with
+    doi:10.1162/neco.1994.6.1.147) by a second backward pass over one kept graph, which takes three to four times the
+    memory of a training step. Where an op has no second derivative (the products then raise or are not symmetric), or with
     ``differences``, central differences of gradients take its place, good to about a percent on smooth networks.
     Lanczos vectors take at most :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. Everything is restored.
 

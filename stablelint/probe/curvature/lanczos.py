@@ -15,6 +15,9 @@ BUDGET = 512 << 20
 #: An end of the spectrum this much smaller than the other needs no more digits than this.
 _FLOOR = 0.01
 _ROUNDING = 1e-6
+#: Products more after both ends have converged: an inner eigenvalue that the start vector happens to hold more of can
+#: stand in for the outermost one for a while.
+PATIENCE = 5
 _PIECE = 1 << 20
 
 
@@ -48,7 +51,7 @@ class Spectrum:
 def lanczos(
     product: Product, start: torch.Tensor, *, limit: int, tolerance: float = 0.01, budget: int = BUDGET
 ) -> Spectrum:
-    """Run Lanczos from ``start`` until both ends have a relative residual below ``tolerance``, or ``limit`` products.
+    """Run Lanczos from ``start`` until both ends keep a relative residual below ``tolerance``, or ``limit`` products.
 
     ``start`` is a vector, flat, drawn at random so that no eigenvector is missed. With the basis in memory it is kept
     orthogonal; without it the extreme Ritz values are as good, only copies of them appear beside (Paige 1980,
@@ -60,7 +63,7 @@ def lanczos(
     keep = limit * start.numel() * start.element_size() <= budget
     basis = start.new_empty(limit if keep else 0, start.numel())
     vector = start / math.sqrt(_dot(start, start))
-    previous, beta = torch.zeros_like(vector), 0.0
+    previous, beta, settled = torch.zeros_like(vector), 0.0, 0
     alphas: list[float] = []
     betas: list[float] = []
     while True:
@@ -74,8 +77,8 @@ def lanczos(
         found = _solved(alphas, betas, beta)
         size = max(abs(found.values[0]), abs(found.values[-1]))
         done = beta <= _ROUNDING * size or beta == 0 or len(alphas) == start.numel()
-        reached = len(alphas) > 2 and max(found.residual(0), found.residual(-1)) <= tolerance
-        if done or reached or len(alphas) >= limit:
+        settled = settled + 1 if max(found.residual(0), found.residual(-1)) <= tolerance else 0
+        if done or settled > PATIENCE or len(alphas) >= limit:
             return replace(found, complete=done)
         betas.append(beta)
         previous, vector = vector, new / beta

@@ -34,8 +34,9 @@ def curvature(
     """Curvature, gradient noise, gradient norms and block Jacobians of ``model`` on one batch.
 
     What cannot be measured is None and has a sentence in ``remarks``. The cost, in forward and backward passes, is
-    at most 2 ``limit`` for the Hessian, ``draws`` for the norms, about 30 for the blocks and 3 for the samples.
-    Memory: two training steps and :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. The model and all random
+    at most 2.5 ``limit`` for the Hessian (usually 20 to 30 products), ``draws`` for the norms, about 30 for the blocks
+    and one for each batch of samples. Memory: four training steps and
+    :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. The model and all random
     states are left as found, but for lazy layers, which get their shapes.
 
     Args:
