@@ -202,6 +202,30 @@ def test_a_loss_that_is_linear_in_the_parameters_bounds_no_rate() -> None:
     assert found.condition is None
 
 
+def test_half_precision_gives_the_same_within_its_rounding() -> None:
+    net, x = mlp(nn.Tanh()), torch.randn(16, 6)
+    full = pose(net, Inputs(x))
+    half = pose(copy.deepcopy(net).bfloat16(), Inputs(x.bfloat16()))
+    found = hessian(half)
+    assert found.by == "double backward"
+    assert found.largest == pytest.approx(hessian(full).largest, rel=0.1)
+
+
+def test_a_dead_network_has_figures_and_no_crash() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    nn.init.constant_(model[0].bias, -100.0)
+    found = curvature(model, Inputs(torch.randn(8, 4)), draws=2)
+    assert found.hessian is not None
+    assert found.noise is not None
+    assert found.blocks[0].largest == 0
+    nn.init.zeros_(model[2].weight)
+    everything = curvature(model, Inputs(torch.randn(8, 4)), loss=lambda output: 0 * output.sum(), draws=2)
+    assert everything.hessian is not None
+    assert everything.hessian.max_learning_rate() == math.inf
+    assert everything.noise is not None
+    assert not everything.noise.resolved
+
+
 def test_fewer_products_than_needed_are_admitted() -> None:
     problem = pose(mlp(nn.Tanh()), Inputs(torch.randn(16, 6)))
     found = hessian(problem, limit=3)

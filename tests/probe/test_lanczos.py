@@ -20,7 +20,7 @@ SPECTRA = {
     "a bulk alone": torch.linspace(-1, 1, 300),
     "zeros and one": torch.cat([torch.zeros(299), torch.ones(1)]),
     "all but the ends equal": torch.cat([torch.ones(298), torch.tensor([5.0, -2.0])]),
-    "negative": -torch.logspace(-3, 2, 300),
+    "negative": -torch.cat([torch.linspace(50, 100, 298), torch.tensor([1.0, 200.0])]),
 }
 
 

@@ -29,8 +29,8 @@ def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, di
 
     The Hessian-vector product is the derivative of the gradient along a vector (Pearlmutter 1994,
     doi:10.1162/neco.1994.6.1.147) by a second backward pass over one kept graph, which takes three to four times the
-    memory of a training step. Where an op has no second derivative (the products then raise or are not symmetric), or with
-    ``differences``, central differences of gradients take its place, good to about a percent on smooth networks.
+    memory of a training step. Where an op has no second derivative (the products then raise or are not symmetric), or
+    with ``differences``, central differences of gradients take its place, good to about a percent on smooth networks.
     Lanczos vectors take at most :data:`~stablelint.probe.curvature.lanczos.BUDGET` bytes. Everything is restored.
 
     Args:
@@ -48,22 +48,26 @@ def hessian(problem: Problem, *, limit: int = LIMIT, tolerance: float = 0.01, di
         if not differences:
             with contextlib.suppress(RuntimeError):  # some op on the way has no second derivative
                 product = _by_double_backward(problem, parameters)
-                if _symmetric(product, flat(parameters)):
+                if _symmetric(product, flat(parameters), _precision(parameters)):
                     return _found(parameters, product, limit, tolerance, smooth=True)
         return _found(parameters, _by_differences(problem, parameters), limit, tolerance, smooth=False)
 
 
-def _symmetric(product: Product, like: torch.Tensor) -> bool:
+def _precision(parameters: list[torch.nn.Parameter]) -> float:
+    return max(torch.finfo(parameter.dtype).eps for parameter in parameters)
+
+
+def _symmetric(product: Product, like: torch.Tensor, precision: float) -> bool:
     """Whether u.Hv = v.Hu for two random vectors.
 
     Autograd skips ``once_differentiable`` functions, and backward passes of the user's that detach, without a word;
-    the Hessian that is left is not symmetric. Rounding alone is about 1e-5 of the typical size of u.Hv.
+    the Hessian that is left is not symmetric. Rounding in single precision is about 1e-5 of the typical u.Hv.
     """
     generator = torch.Generator().manual_seed(1)
     first, second = (torch.randn(like.numel(), generator=generator).to(like) for _ in range(2))
     images = product(first), product(second)
     gap = abs(float(torch.dot(images[0], second) - torch.dot(images[1], first)))
-    return gap <= _ASYMMETRY * max(float(torch.linalg.vector_norm(image)) for image in images)
+    return gap <= max(_ASYMMETRY, 10 * precision) * max(float(torch.linalg.vector_norm(image)) for image in images)
 
 
 def _found(
@@ -131,8 +135,7 @@ def _by_differences(problem: Problem, parameters: list[torch.nn.Parameter]) -> P
     each of which counts as curvature that the loss does not have.
     """
     origin = flat(parameters)
-    precision = max(torch.finfo(parameter.dtype).eps for parameter in parameters)
-    step = math.sqrt(precision) * (1 + float(torch.linalg.vector_norm(origin)))
+    step = math.sqrt(_precision(parameters)) * (1 + float(torch.linalg.vector_norm(origin)))
 
     def at(position: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -176,7 +176,8 @@ def _adjoint(
     cotangent = torch.randn(outside.shape, generator=generator).to(outside.device, outside.dtype)
     image, pulled = forward(tangent), backward(cotangent)
     gap = abs(float((image * cotangent).sum(dtype=torch.float64) - (pulled * tangent).sum(dtype=torch.float64)))
-    return gap <= _ROUNDING * float(torch.linalg.vector_norm(pulled, dtype=torch.float64))
+    rounding = max(_ROUNDING, 10 * torch.finfo(outside.dtype).eps)
+    return gap <= rounding * float(torch.linalg.vector_norm(pulled, dtype=torch.float64))
 
 
 def _mean_square(product: Map, like: torch.Tensor, others: int, generator: torch.Generator) -> tuple[float, float]:
