@@ -55,7 +55,8 @@ def lanczos(
 
     ``start`` is a vector, flat, drawn at random so that no eigenvector is missed. With the basis in memory it is kept
     orthogonal; without it the extreme Ritz values are as good, but copies of them appear beside (Paige 1980,
-    doi:10.1016/0024-3795(80)90167-6) and an end that is no outlier takes more products. Residuals are |beta_k s_k| (Parlett 1998, theorem 13.2.1).
+    doi:10.1016/0024-3795(80)90167-6) and an end that is no outlier takes more products. Residuals are
+    |beta_k s_k| (Parlett 1998, theorem 13.2.1).
 
     Raises ArithmeticError when a product is not finite.
     """
