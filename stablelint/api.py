@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stablelint.config import Config
 from stablelint.errors import NO_GRADIENT, TargetError, TraceTargetError, WorkerError
-from stablelint.finding import Finding, Report, TargetReport
+from stablelint.finding import Finding, Point, Report, Sweep, TargetReport
 from stablelint.inputs import Inputs
 from stablelint.judge import Found, judge
+from stablelint.whatif import Question, parse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from stablelint.graph import Graph
     from stablelint.signals import Signals
     from stablelint.signals.curvature import Curvature
-    from stablelint.targets.build import Built
     from stablelint.targets.spec import Request
     from stablelint.targets.worker import Worker
     from stablelint.trace import Origins
@@ -123,13 +124,15 @@ def check(
     config: Config | None = None,
     *,
     skip_without_model: bool = False,
+    what_if: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Check targets, each in an isolated process; what one target does to its process costs the others nothing.
 
     ``on_progress(done, total, name)`` is called when a target starts. With ``skip_without_model`` it is no failure
-    that a file defines no model. Raises UsageError for a spec that makes no
-    sense; everything else that goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`.
+    that a file defines no model. ``what_if`` are sweeps as on the command line (``depth=96``), predicted for each
+    target that could be checked. Raises UsageError for a spec or a sweep that makes no sense; everything else that
+    goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`.
     """
     from stablelint import rulebook
     from stablelint.report.source import read_source
@@ -137,35 +140,41 @@ def check(
     from stablelint.targets.spec import expand
 
     config = config or Config()
+    questions = parse(what_if)
     requests = expand(specs, swept=skip_without_model)
+    config.require_one_model([request.spec for request in requests])
     reports: list[TargetReport] = []
     with _worker(config) as worker:
         for done, request in enumerate(requests):
             if on_progress is not None:
                 on_progress(done, len(requests), request.spec)
             started = functools.partial(on_progress, done, len(requests)) if on_progress is not None else None
-            reports += _events(worker, "stablelint.api:work", request, config, started)
+            checked = list(_events(worker, "stablelint.jobs:check", request, config, started))
+            reports += [_with_sweeps(worker, request, report, questions, config, started) for report in checked]
     report = Report(tuple(reports), probed=config.probe)
     known = {word for rule in rulebook.rules() for word in (rule.code, rule.name)}
     active = {word for rule in rulebook.rules() if config.enabled(rule) for word in (rule.code, rule.name)}
     return suppress_report(report, read_source, known, active=active)
 
 
-def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals]]:
-    """Measure every model of one target in an isolated process; raises TargetError when one cannot be measured."""
-    return _measured(spec, config, "stablelint.api:measure_work")
+def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals, tuple[str, ...]]]:
+    """Name, signals and remarks of every model of one target, measured in an isolated process.
+
+    Raises TargetError when one cannot be measured.
+    """
+    return _measured("stablelint.jobs:measure", spec, config)
 
 
-def curvature(spec: str, config: Config | None = None) -> list[tuple[str, Curvature]]:
-    """The same for curvature and step sizes: :func:`stablelint.probe.curvature.curvature` of every model."""
-    return _measured(spec, config, "stablelint.api:curvature_work")
+def curvature(spec: str, config: Config | None = None) -> list[tuple[str, Curvature, tuple[str, ...]]]:
+    """The same for curvature and step sizes, see :func:`stablelint.probe.curvature.curvature`."""
+    return _measured("stablelint.jobs:curvature", spec, config)
 
 
-def _measured(spec: str, config: Config | None, job: str) -> list[tuple[str, Any]]:
+def _measured(job: str, spec: str, config: Config | None) -> list[tuple[str, Any, tuple[str, ...]]]:
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    measured: list[tuple[str, Any]] = []
+    measured: list[tuple[str, Any, tuple[str, ...]]] = []
     with _worker(config) as worker:
         for request in expand([spec]):
             for result in _events(worker, job, request, config, None):
@@ -204,69 +213,42 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
             finished.append(current)
 
 
-def work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, TargetReport | None]]:
-    """In the worker: check the models of one request, but for those that are named as done."""
-    for built in _built(payload, real=payload[1].probe):
-        if isinstance(built, tuple):
-            yield built
-            continue
+def _with_sweeps(
+    worker: Worker,
+    request: Request,
+    report: TargetReport,
+    questions: Sequence[Question],
+    config: Config,
+    on_start: Progress | None,
+) -> TargetReport:
+    if not report.ok:
+        return report
+    sweeps = tuple(_sweep(worker, request, report.target, question, config, on_start) for question in questions)
+    return replace(report, what_if=sweeps)
+
+
+def _sweep(
+    worker: Worker, request: Request, target: str, question: Question, config: Config, on_start: Progress | None
+) -> Sweep:
+    """One sweep; a value that takes its process down is a point with its sentence, the rest go on in a new one."""
+    points: list[Point] = []
+    present: int | None = None
+    while True:
+        current: int | None = None
         try:
-            report = check_model(
-                built.model,
-                built.inputs,
-                config=payload[1],
-                name=built.name,
-                rebuild=built.rebuild,
-                origins=built.origins,
-                remarks=built.remarks,
-            )
+            payload = (request, target, question, config, tuple(point.value for point in points))
+            for kind, value, result in worker.run("stablelint.jobs:sweep", payload):
+                if kind == "present":
+                    present = value
+                elif kind == "start":
+                    current = value
+                    if on_start is not None:
+                        on_start(f"{target} {question.argument}={value}")
+                else:
+                    current = None
+                    points.append(result)
+            return Sweep(question.argument, present, tuple(points))
         except TargetError as error:
-            report = TargetReport(built.name, status="failed", reason=str(error), remarks=built.remarks)
-        yield "result", built.name, report
-
-
-def measure_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
-    """In the worker: measure the models of one request."""
-    from stablelint.probe import measure
-
-    for built in _built(payload, real=True):
-        if isinstance(built, tuple):
-            yield built
-            continue
-        _, signals = measure(
-            built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
-        )
-        yield "result", built.name, (built.name, signals)
-
-
-def curvature_work(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
-    """In the worker: curvature and step sizes of the models of one request."""
-    from stablelint.probe.curvature import curvature as measure
-
-    for built in _built(payload, real=True):
-        if isinstance(built, tuple):
-            yield built
-        else:
-            yield "result", built.name, (built.name, measure(built.model, built.inputs, rebuild=built.rebuild))
-
-
-def _built(
-    payload: tuple[Request, Config, tuple[str, ...]], *, real: bool
-) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
-    """Built models, with a start event before and a failed report in place of each that cannot be built."""
-    import torch
-
-    from stablelint.targets.build import candidates
-
-    request, _, finished = payload
-    torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
-    for candidate in candidates(request, real=real):
-        if candidate.name in finished:
-            continue
-        yield "start", candidate.name, None
-        try:
-            built = candidate.build()
-        except TargetError as error:
-            yield "result", candidate.name, TargetReport(candidate.name, status="failed", reason=str(error))
-            continue
-        yield built
+            if current is None:
+                return Sweep(question.argument, present, tuple(points), str(error))
+            points.append(Point(current, reason=str(error)))

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 
 from stablelint import __version__
 from stablelint.errors import StablelintError, TargetError, UsageError
+from stablelint.options import curvature_options, together
 from stablelint.report import FORMATS, View
 
 _CLEAN, _FOUND, _FAILED = 0, 1, 2
@@ -79,19 +81,14 @@ def main(**_: Any) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(command: Any) -> Any:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
-_run_options = _both(
+_run_options = together(
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
+    click.option(
+        "--checkpoint",
+        type=click.Path(exists=True, path_type=Path),
+        help="Weights of the one model: safetensors, a torch file, an index or their folder.",
+    ),
     click.option("--timeout", type=float, metavar="S", help="Seconds that one target may take."),
     click.option("--memory", type=float, metavar="GIB", help="Memory that one target may take."),
     click.option(
@@ -114,12 +111,20 @@ Targets:
   hf:LlamaConfig             from a transformers config, also hf:config.json,
                              hf:LlamaConfig?num_hidden_layers=80
 \b
+Sweeps, of an integer argument of the factory, class or configuration:
+  --what-if depth=96         from its present value to 96, about doubling
+  --what-if depth=12..96     from 12 to 96
+  --what-if depth=12,24,30   these
+\b
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
 command could not be checked.
 """
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--probe/--no-probe", default=None, help="Also measure: a few backward passes.")
+@click.option(
+    "--what-if", multiple=True, metavar="ARG=N", help="Predict a sweep of an integer argument: depth=96 (see below)."
+)
 @click.option("--select", multiple=True, metavar="RULE", help="Only these rules (code, SL4 or name).")
 @click.option("--extend-select", multiple=True, metavar="RULE", help="These rules as well.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
@@ -136,6 +141,7 @@ def check(
     output: Path | None,
     verbose: bool,
     skip_without_model: bool,
+    what_if: tuple[str, ...],
     config_file: Path | None,
     no_config: bool,
     colour: bool | None,
@@ -144,14 +150,16 @@ def check(
     """Check models; without TARGET those of the configuration."""
     from stablelint import api
 
-    config = _config(config_file, no_config, options)
+    config = _config(config_file, no_config, options, named=bool(targets))
     specs = targets or config.targets
     if not specs:
         raise UsageError(
             "nothing to check: name a target such as model.py, or set targets in [tool.stablelint] of pyproject.toml"
         )
     with _progress() as on_progress:
-        report = api.check(specs, config, skip_without_model=skip_without_model, on_progress=on_progress)
+        report = api.check(
+            specs, config, skip_without_model=skip_without_model, what_if=what_if, on_progress=on_progress
+        )
     if output is None:
         colours = _colours(colour)
         text = FORMATS[format_](report, View(width=_width(), colour=colours, verbose=verbose))
@@ -164,9 +172,7 @@ def check(
 
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes.")
-@click.option("--learning-rate", type=_POSITIVE, metavar="RATE", help="With --curvature: the warm-up it needs.")
-@click.option("--clip", type=_POSITIVE, metavar="NORM", help="With --curvature: warn when it clips all.")
+@curvature_options
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @_run_options
 @_colour_option
@@ -186,9 +192,10 @@ def probe(
     asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
     if not curvature and any(asked.values()):
         raise UsageError("--learning-rate and --clip need --curvature")
-    config = _config(config_file, no_config, {**options, "probe": True})
+    config = _config(config_file, no_config, {**options, "probe": True}, named=True)
+    config.require_one_model(targets)
     colours = _colours(colour)
-    code, found = _CLEAN, list[tuple[str, Any]]()
+    code, found = _CLEAN, list[tuple[str, Any, tuple[str, ...]]]()
     for spec in targets:
         try:
             measured = (api.curvature if curvature else api.probe)(spec, config)
@@ -197,8 +204,11 @@ def probe(
             code = _FAILED
             continue
         found += measured
-        for name, value in measured if format_ == "text" else ():
-            _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
+        for name, value, remarks in measured:
+            if format_ == "text":
+                _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
+            for remark in remarks:
+                click.echo(f"note: {remark}", err=True)
     if format_ == "json":
         _say(render_measured_json(found, **asked), colours)
     raise click.exceptions.Exit(code)
@@ -230,7 +240,8 @@ def rules(format_: str, colour: bool | None) -> None:
     _say(text, colours)
 
 
-def _config(file: Path | None, none: bool, options: dict[str, Any]) -> Any:
+def _config(file: Path | None, none: bool, options: dict[str, Any], *, named: bool) -> Any:
+    """The settings of a run; the checkpoint of the file belongs to its targets, not to those that are ``named``."""
     from stablelint.config import FAIL_ON, Config, load
 
     if file is not None and none:
@@ -241,7 +252,8 @@ def _config(file: Path | None, none: bool, options: dict[str, Any]) -> Any:
             options[name] = [word for given in options[name] for word in given.split(",") if word.strip()]
     if options.get("fail_on"):
         options["fail_on"] = FAIL_ON[options["fail_on"]]
-    return (Config() if none else load(file)).merged(**options)
+    config = Config() if none else load(file)
+    return (replace(config, checkpoint=None) if named else config).merged(**options)
 
 
 def _colours(asked: bool | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class Config:
     ``select``, ``extend_select`` and ``ignore`` hold codes, beginnings of codes (``SL4``) or names; an empty
     ``select`` stands for all rules. ``fail_on`` is the lowest level that makes the run fail (exit code 1).
     ``timeout`` is in seconds and ``memory`` in GiB, both per target; no ``memory`` stands for what the machine has
-    free. ``source`` is the file that was read.
+    free. ``checkpoint`` holds the weights of the one model that is checked. ``source`` is the file that was read.
     """
 
     select: tuple[str, ...] = ()
@@ -38,12 +38,19 @@ class Config:
     timeout: float = 300.0
     memory: float | None = None
     targets: tuple[str, ...] = ()
+    checkpoint: Path | None = None
     source: Path | None = None
 
     def enabled(self, rule: Rule) -> bool:
         """Whether ``rule`` runs: all rules or those of ``select``, and ``extend_select``, less ``ignore``."""
         chosen = not self.select or _names(rule, self.select) or _names(rule, self.extend_select)
         return chosen and not _names(rule, self.ignore)
+
+    def require_one_model(self, names: Sequence[str]) -> None:
+        """UsageError when a checkpoint is given for several targets or models."""
+        if self.checkpoint is not None and len(names) > 1:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise UsageError(f"a checkpoint holds the weights of one model, and there are {len(names)}: {shown}")
 
     def settings(self, rule: Rule) -> Mapping[str, Threshold]:
         """The thresholds that the user set for ``rule``, by the name of the parameter."""
@@ -128,6 +135,8 @@ def _config(path: Path, table: object) -> Config:
         except (ValueError, UsageError) as error:
             raise refuse(key, str(error)) from error
     values["targets"] = tuple(_from_here(spec, path.parent) for spec in values.get("targets", ()))
+    if "checkpoint" in values:
+        values["checkpoint"] = Path(os.path.relpath(path.parent / values["checkpoint"]))
     try:
         return Config(source=path).merged(**values)
     except UsageError as error:
@@ -202,6 +211,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "timeout": _like(Config.timeout),
     "memory": _like(1.0),
     "targets": _strings,
+    "checkpoint": _like(""),
     "rules": _rule_tables,
 }
 

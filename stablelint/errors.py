@@ -7,6 +7,7 @@
     └── TargetError          one target cannot be checked; the others go on
         ├── ImportTargetError    the file or module cannot be imported
         ├── BuildTargetError     the model cannot be constructed
+        ├── CheckpointTargetError  the checkpoint cannot be read or does not fit the model
         ├── InputTargetError     no example inputs could be found or the forward pass rejects them
         ├── TraceTargetError     the forward pass could not be recorded
         └── WorkerError          the isolated process that ran the user's code ended
@@ -40,6 +41,10 @@ class ImportTargetError(TargetError):
 
 class BuildTargetError(TargetError):
     """The model of a target cannot be constructed."""
+
+
+class CheckpointTargetError(TargetError):
+    """The checkpoint of a target cannot be read, or holds other weights than the model has."""
 
 
 class InputTargetError(TargetError):

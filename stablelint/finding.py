@@ -80,6 +80,33 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """What is predicted for one value of an argument; ``reason`` is the sentence why nothing can be.
+
+    ``level`` is that of the worst finding, ``codes`` are the rules that have it; None where there are no findings.
+    """
+
+    value: int
+    signals: Mapping[str, Fact] | None = None
+    level: Level | None = None
+    codes: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How a target's signals scale with one integer argument; ``reason`` is the sentence why that cannot be said.
+
+    ``present`` is the value that the target has as it is, None where it is not known.
+    """
+
+    argument: str
+    present: int | None = None
+    points: tuple[Point, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetReport:
     """Everything that a run found out about one target.
 
@@ -93,6 +120,7 @@ class TargetReport:
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
     signals: Mapping[str, Fact] | None = None
+    what_if: tuple[Sweep, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float | None = None
 

@@ -16,7 +16,8 @@ class Parameter:
     ``mean``, ``std`` (population) and ``rms`` are over all elements; NaN when values are not finite.
     ``row_similarity`` is the mean cosine between different rows of a matrix (1.0: all output units compute the
     same thing, 0 for independent rows) and None below two dimensions. ``init_site`` is the line of user code
-    that last wrote the values, ``init`` the name of the function that did ("uniform_", "normal_", ...).
+    that last wrote the values, ``init`` the name of the function that did ("uniform_", "normal_", ...). Values that
+    were read from a checkpoint have the ``init`` "checkpoint" and no line.
     """
 
     name: str

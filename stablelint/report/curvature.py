@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stablelint.report.numbers import number
-from stablelint.report.signals import table
+from stablelint.report.table import table
 from stablelint.report.words import INDENT, Paint, plain, wrap
 from stablelint.signals.curvature import BlockSpectrum, Curvature, warmup
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stablelint import __version__
-from stablelint.finding import Finding, Level, Report, TargetReport
+from stablelint.finding import Finding, Level, Point, Report, Sweep, TargetReport
 
 
 def render_json(report: Report, *, timings: bool = True) -> str:
@@ -34,8 +34,28 @@ def _target(target: TargetReport, timings: bool) -> dict[str, Any]:
         "reason": target.reason,
         "findings": [finding_data(finding) for finding in sorted(target.findings, key=lambda found: found.sort_key)],
         "signals": None if target.signals is None else plain_data(target.signals),
+        "what_if": [_sweep(sweep) for sweep in target.what_if],
         "remarks": list(target.remarks),
         "seconds": round(target.seconds, 3) if timings and target.seconds is not None else None,
+    }
+
+
+def _sweep(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "argument": sweep.argument,
+        "present": sweep.present,
+        "reason": sweep.reason,
+        "points": [_point(point) for point in sweep.points],
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        "value": point.value,
+        "reason": point.reason,
+        "level": None if point.level is None else str(point.level),
+        "codes": list(point.codes),
+        "signals": None if point.signals is None else plain_data(point.signals),
     }
 
 

@@ -29,13 +29,20 @@ def render_measured(
 
 
 def render_measured_json(
-    found: Iterable[tuple[str, Signals | Curvature]], *, learning_rate: float | None = None, clip: float | None = None
+    found: Iterable[tuple[str, Signals | Curvature, tuple[str, ...]]],
+    *,
+    learning_rate: float | None = None,
+    clip: float | None = None,
 ) -> str:
     """One JSON document for all models: the summary of the signals, or all of the curvature but its matrices."""
     targets = [
-        {"target": name, "signals": plain_data(value.summary())}
+        {"target": name, "signals": plain_data(value.summary()), "remarks": list(remarks)}
         if isinstance(value, Signals)
-        else {"target": name, "curvature": plain_data(curvature_data(value, learning_rate=learning_rate, clip=clip))}
-        for name, value in found
+        else {
+            "target": name,
+            "curvature": plain_data(curvature_data(value, learning_rate=learning_rate, clip=clip)),
+            "remarks": list(remarks),
+        }
+        for name, value, remarks in found
     ]
     return json.dumps({"stablelint": __version__, "targets": targets}, indent=2, allow_nan=False) + "\n"

@@ -18,6 +18,14 @@ def number(value: float | None) -> str:
     return f"{float(rounded):.{max(0, 1 - exponent)}f}"
 
 
+def exponent(value: float | None) -> str:
+    """A growth per block with sign and three decimals: ``-1.386``, ``+0.192``, ``0.000``; ``?`` if not known."""
+    if value is None:
+        return "?"
+    rounded = round(value, 3)
+    return f"{rounded:+.3f}" if rounded else "0.000"
+
+
 def count(amount: int, noun: str) -> str:
     """``1 error``, ``2 errors``."""
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from stablelint.report.numbers import count, number
+from stablelint.report.table import table
 from stablelint.report.text import signal_words
-from stablelint.report.words import INDENT, Paint, modules, plain, shorten, wrap
+from stablelint.report.words import Paint, modules, plain, wrap
 from stablelint.signals import Signal, Signals
 from stablelint.site import Site
 
@@ -18,7 +19,8 @@ _FULL = 10  # characters of the longest bar
 def render_signals(name: str, signals: Signals, width: int = 80, colour: bool = False) -> str:
     """What was measured: first the summary, then one row for each block of the trunk from input to output.
 
-    The bar shows the gradient rms on a log scale from the smallest to the largest of the trunk.
+    The bar shows the gradient rms on a log scale from the smallest to the largest of the trunk; ``>`` marks the block
+    at which the gradient breaks.
     """
     paint = Paint(colour)
     summary = " · ".join([f"{plain(name)}: {count(signals.seeds, 'seed')}", *signal_words(signals.summary())])
@@ -50,10 +52,11 @@ def _trunk(signals: Signals, width: int, paint: Paint) -> list[str]:
         return wrap("no trunk was found: nothing carries the signal from input to output", width)
     grads = [signal.grad_rms for _, signal in blocks]
     dead = _worst(signals.trunk)
+    broken = signals.breaks
     place, places = _places([signal.site for _, signal in blocks])
     rows = [
         [
-            str(block),
+            f"> {block}" if broken is not None and block == broken.signal.block else str(block),
             signal.name,
             signal.site.module,
             where,
@@ -106,19 +109,6 @@ def bars(values: Sequence[float | None]) -> list[str]:
     return ["" if log is None else "#" * max(1, round(_FULL * (1 - (high - log) / span))) for log in logs]
 
 
-def abbreviated(path: str, room: int) -> str:
-    """A dotted path with its parts cut to one letter, from the left, until it fits: ``e.l.3.f.activation``.
-
-    Numbers stay: they tell the rows of a table apart. What is still too long is cut at its end.
-    """
-    parts = path.split(".")
-    for index, part in enumerate(parts[:-1]):
-        if len(".".join(parts)) <= room:
-            break
-        parts[index] = part if part.isdigit() else part[:1]
-    return shorten(".".join(parts), room)
-
-
 def _worst(rows: Iterable[Signal]) -> dict[int | None, float]:
     """The largest share of dead units in each block."""
     worst: dict[int | None, float] = {}
@@ -138,29 +128,3 @@ def _places(sites: Sequence[Site]) -> tuple[str, list[str]]:
     one = len(set(names) - {""}) == 1
     cells = [f"{'' if one else name}:{site.line}" if name else "" for name, site in zip(names, sites, strict=True)]
     return next(filter(None, names)) if one else "place", cells
-
-
-def table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int,
-    paint: Paint,
-    *,
-    right: set[int],
-    shrink: Sequence[int],
-) -> list[str]:
-    """Columns as wide as their contents; those of ``shrink`` give up room, in this order, until the rows fit."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for column in shrink:
-        excess = len(INDENT) + sum(widths) + 2 * (len(widths) - 1) - width
-        if excess > 0:
-            widths[column] = max(min(8, widths[column]), widths[column] - excess)
-    lines: list[str] = []
-    for row in (header, *rows):
-        cells = [abbreviated(cell, size) for cell, size in zip(row, widths, strict=True)]
-        filled = [
-            cell.rjust(size) if column in right else cell.ljust(size)
-            for column, (cell, size) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append(f"{INDENT}{'  '.join(filled)}".rstrip())
-    return [paint(lines[0], "dim"), *lines[1:]]

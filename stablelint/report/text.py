@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from stablelint.finding import Fact, Finding, Level, Report, Standing, TargetReport
-from stablelint.report.numbers import count, number
+from stablelint.report.numbers import count, exponent, number
 from stablelint.report.source import Source, excerpt, read_source
+from stablelint.report.whatif import render_sweeps
 from stablelint.report.words import INDENT, Paint, modules, plain, wrap
 
 _STANDING: Mapping[Standing, str] = {
@@ -76,6 +77,7 @@ def _target(target: TargetReport, width: int, paint: Paint, lowest: Level, hint:
         if finding.level >= lowest:
             lines += render_finding(finding, width=width, colour=paint.colour, source=source, target=target.target)
             lines.append("")
+    lines += render_sweeps(target.what_if, width, paint.colour)
     for remark in target.remarks:
         lines += [paint(line, "dim") for line in wrap(remark, width, first="note: ", rest="      ")]
     name = plain(target.target)
@@ -94,7 +96,7 @@ def tally(counted: TargetReport | Report) -> str:
 
 
 def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
-    """What the summary of the signals says in one line: the gradient along the trunk."""
+    """What the summary of the signals says in one line: gradient and similarity along the trunk."""
     if not signals:
         return
     words: list[str] = []
@@ -105,6 +107,12 @@ def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
         words.append(f"depth {depth:.0f}")
     if growth is not None:
         words.append(f"growth per block {number(growth)}")
+    for name in ("gradient", "angle"):
+        value = _float(signals.get(f"{name}_exponent"))
+        if value is not None:
+            words.append(f"{name} exponent {exponent(value)}")
+    if signals.get("break_block") is not None:
+        words.append(f"breaks at block {signals['break_block']} ({plain(str(signals.get('break_op')))})")
     if words:
         yield ", ".join(words)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from stablelint.finding import Fact
+from stablelint.signals import exponents
 from stablelint.site import Site
 
 Source = Literal["predicted", "measured"]
@@ -87,6 +88,17 @@ class NonFinite:
     masked: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where the gradient leaves its healthy size on its way back, see :func:`stablelint.signals.exponents.breaks`.
+
+    ``factor`` is what the block as a whole does to the gradient, ``signal`` the op of the block that does most of it.
+    """
+
+    signal: Signal
+    factor: float
+
+
 @dataclass(frozen=True)
 class Signals:
     """The signals of a model, in execution order, and what they were taken from.
@@ -150,14 +162,81 @@ class Signals:
         ratio, depth = self.gradient_ratio, self.depth
         return ratio ** (1 / (depth - 1)) if ratio and depth > 1 else None
 
+    @property
+    def gradient_exponent(self) -> float | None:
+        """Growth of log gradient rms per block on its way back, over all blocks; 0 is ideal (nats per block)."""
+        return exponents.gradient_exponent(self._gradients())
+
+    @property
+    def angle_exponent(self) -> float | None:
+        """Growth of log dissimilarity per block (nats) towards the output; strongly negative is collapse.
+
+        Of two tokens of a sample where at least half of the blocks have tokens, else of two samples. At initialisation
+        it predicts, with the gradient exponent, the final loss of deep transformers (Cowsik et al. 2024,
+        arXiv:2403.02579).
+        """
+        tokens, samples = self._dissimilarities("token_similarity"), self._dissimilarities("similarity")
+        return exponents.angle_exponent(tokens if 2 * len(tokens) >= self.depth else samples)
+
+    @property
+    def breaks(self) -> Break | None:
+        """Where the product of the blocks' factors on the gradient breaks; None while the gradient is intact.
+
+        A gradient that changes because the size of the activations does is intact: behind a norm, embeddings of rms
+        0.02 get 50 times the gradient of the stream and need it. So some sensitivity must lie as far off, where known.
+        """
+        found = exponents.breaks(self._gradients())
+        if found is None:
+            return None
+        block, factor = found
+        heard = [row.sensitivity for row in self.trunk if row.sensitivity is not None]
+        if heard and not any(exponents.off(value, growing=factor > 1) for value in heard):
+            return None
+        known = [
+            (row, row.block, row.grad_rms) for row in self.trunk if row.block is not None and row.grad_rms is not None
+        ]
+        start = next(index for index, (_, number, _) in enumerate(known) if number == block) - 1
+        way = [each for each in known[start:] if each[1] <= block]
+        place = exponents.largest_step([grad for _, _, grad in way], growing=factor > 1)
+        return Break(way[place][0], factor)
+
+    @property
+    def sensitivities(self) -> tuple[float | None, float | None]:
+        """The least and the largest finite sensitivity along the trunk."""
+        known = [row.sensitivity for row in self.trunk if row.sensitivity is not None]
+        finite = [value for value in known if math.isfinite(value)]
+        return min(finite, default=None), max(finite, default=None)
+
+    def _gradients(self) -> list[tuple[int, float | None]]:
+        return [(block, signal.grad_rms) for block, signal in self.blocks()]
+
+    def _dissimilarities(self, column: Literal["similarity", "token_similarity"]) -> list[tuple[int, float | None]]:
+        """1 - similarity by block, at the last op of each block that has one (a reshape has none)."""
+        known: dict[int, float | None] = {}
+        for row in self.trunk:
+            value = getattr(row, column)
+            if row.block is not None and value is not None:
+                known[row.block] = 1 - value
+        return sorted(known.items())
+
     def summary(self) -> dict[str, Fact]:
         """The few numbers that stand for the model in a report, a baseline or ``benchmark.extra_info``."""
+        broken = self.breaks
+        least, most = self.sensitivities
         return {
             "source": self.source,
             "seeds": self.seeds,
             "depth": self.depth,
             "gradient_ratio": self.gradient_ratio,
             "growth_per_block": self.growth_per_block,
+            "gradient_exponent": self.gradient_exponent,
+            "angle_exponent": self.angle_exponent,
+            "break_block": None if broken is None else broken.signal.block,
+            "break_op": None if broken is None else broken.signal.label,
+            "break_site": None if broken is None else str(broken.signal.site),
+            "break_factor": None if broken is None else broken.factor,
+            "least_sensitivity": least,
+            "most_sensitivity": most,
             "discrimination": self.discrimination,
             "sharpness": self.sharpness,
             "dead": max((row.dead for row in self.rows if row.dead is not None), default=None),

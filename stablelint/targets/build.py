@@ -7,8 +7,7 @@ import inspect
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from torch import nn
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
+from stablelint.targets.callplan import Call
+from stablelint.targets.checkpoint import fill
 from stablelint.targets.discover import Found, discover, named
 from stablelint.targets.inputs import Maker, check_example, example, from_library, infer
 from stablelint.targets.library import LibraryModel, library_model
@@ -39,7 +40,7 @@ class Built:
     """A model with its inputs; ``rebuild(seed)`` gives a fresh model and fresh inputs.
 
     The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
-    their distributions. ``rebuild`` always allocates.
+    their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
     """
 
     name: str
@@ -52,10 +53,17 @@ class Built:
 
 @dataclass
 class Candidate:
-    """A model that can be built; ``build`` raises BuildTargetError or InputTargetError."""
+    """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
+
+    ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
+    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's.
+    """
 
     name: str
     build: Callable[[], Built]
+    found: Found
+    library: LibraryModel | None
+    changed: Callable[..., Candidate]
 
 
 @dataclass
@@ -69,6 +77,8 @@ class _Source:
     folders: tuple[Path, ...] = field(default_factory=entered)
     shared: bool = False
     real: bool = False
+    virtual: bool = False
+    checkpoint: Path | None = None
     library: LibraryModel | None = None
     first: _First | TargetError | None = field(default=None, repr=False)
 
@@ -77,29 +87,32 @@ class _Source:
 _First = tuple[nn.Module, "Origins | None", tuple[str, ...]]
 
 
-def candidates(request: Request, *, real: bool = False) -> list[Candidate]:
+def candidates(request: Request, *, real: bool = False, checkpoint: Path | None = None) -> list[Candidate]:
     """Import what the request names and find its models; user code runs.
 
-    With ``real`` the models will be run: their weights must be allocated. Raises ImportTargetError or
-    BuildTargetError. A file that was found below a directory may hold no model: then the list is empty.
+    With ``real`` the models will be run: their weights must be allocated. ``checkpoint`` holds those of the one model
+    that is going to be built. Raises ImportTargetError or BuildTargetError. A file that was found below a directory may
+    hold no model: then the list is empty.
     """
     settle()
+    checkpoint = None if checkpoint is None else checkpoint.resolve()  # user code may leave the folder
     parts = split(request.spec)
     if parts.kind in LIBRARIES:
         assert parts.name is not None
         importable(Path.cwd())
         library = library_model(parts.kind, parts.name, dict(parts.kwargs))
         found = Found(parts.name, "factory", library.make, library.make)
-        return [_candidate(_Source(request.spec, found, None, None, library=library, real=real))]
+        return [_candidate(_Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
     # Models at module level are built by the import.
     with _observed(None) as origins:
         module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     text = _text(module)
     if parts.name is not None:
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
-        return [_candidate(_Source(f"{parts.source}:{found.name}", found, module, origins, real=real))]
+        name = f"{parts.source}:{found.name}"
+        return [_candidate(_Source(name, found, module, origins, real=real, checkpoint=checkpoint))]
     every = [
-        _Source(f"{parts.source}:{each.name}", each, module, origins, real=real)
+        _Source(f"{parts.source}:{each.name}", each, module, origins, real=real, checkpoint=checkpoint)
         for each in discover(module, text or "")
     ]
     sources = _without_parts(every)
@@ -132,11 +145,14 @@ def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
     except ValueError:  # a signature that cannot be read
         pass
     kind = "class" if inspect.isclass(value) else "factory"
-    return Found(f"{parts.name}{parts.text}", kind, partial(value, *parts.args, **kwargs), value)
+    return Found(f"{parts.name}{parts.text}", kind, Call(value, parts.args, kwargs), value)
 
 
 def _candidate(source: _Source) -> Candidate:
-    return Candidate(source.name, lambda: _built(source))
+    def changed(**fields: object) -> Candidate:
+        return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
+
+    return Candidate(source.name, lambda: _built(source), source.found, source.library, changed)
 
 
 def _built(source: _Source) -> Built:
@@ -150,7 +166,13 @@ def _built(source: _Source) -> Built:
     inputs = _inputs(source, maker, 0, model)
     _materialise(model, inputs)
 
+    if source.checkpoint is not None:
+        assert origins is not None  # the first build is observed
+        remarks += fill(model, origins, source.checkpoint, source.name)
+
     def rebuild(seed: int) -> tuple[nn.Module, Inputs]:
+        if source.checkpoint is not None:  # trained weights and random ones have no common mean
+            return model, _inputs(source, maker, seed, model)
         fresh, _ = _construct(source, seed, observe=False)
         made = _inputs(source, maker, seed, fresh)
         _materialise(fresh, made)
@@ -163,7 +185,7 @@ def _build(source: _Source) -> _First:
     """The first model of a source: allocated, unless it may stay without weights and is too large for them."""
     library = source.library
     remarks = (library.remark,) if library is not None and library.remark else ()
-    if library is not None and library.virtual and not source.real:
+    if (source.virtual or (library is not None and library.virtual)) and not source.real:
         return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
     if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:

@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-Call = Callable[[], Any]
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call with all its arguments; those that are themselves calls of settings classes are made anew every time."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(self) -> Any:
+        """Make the arguments and call."""
+        return self.function(*made(self.args), **made(dict(self.kwargs)))
 
 
 def plan(function: Callable[..., Any], module: ModuleType, tree: ast.Module | None) -> Call | None:
@@ -23,15 +34,14 @@ def plan(function: Callable[..., Any], module: ModuleType, tree: ast.Module | No
     if required is None:
         return None
     if not required:
-        return function
+        return Call(function)
     settings = _settings(function, required)
     if settings is not None:
-        return lambda: function(**{name: kind() for name, kind in settings.items()})
+        return Call(function, (), {name: Call(kind) for name, kind in settings.items()})
     site = next(_call_sites(function, module, tree), None) if tree is not None else None
     if site is None:
         return None
-    args, kwargs = site
-    return lambda: function(*_made(args), **_made(kwargs))
+    return Call(function, *site)
 
 
 def required_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
@@ -67,26 +77,23 @@ def _settings(function: Callable[..., Any], required: list[inspect.Parameter]) -
 
 def _is_settings(kind: type) -> bool:
     """Whether a class holds settings and can be made without arguments: a dataclass, or a class named like one."""
-    named_so = kind.__name__.lower().endswith(("config", "cfg", "args", "params", "hparams", "options", "settings"))
-    return (dataclasses.is_dataclass(kind) or named_so) and required_parameters(kind) == []
+    return holds_settings(kind) and required_parameters(kind) == []
 
 
-@dataclasses.dataclass(frozen=True)
-class _Make:
-    """An argument that is itself a call of a settings class: made anew at every construction."""
-
-    kind: type
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+def holds_settings(kind: type) -> bool:
+    """Whether a class holds settings by its kind or its name."""
+    names = ("config", "cfg", "args", "params", "hparams", "options", "settings")
+    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(names)
 
 
-def _made(value: Any) -> Any:
-    if isinstance(value, _Make):
-        return value.kind(*_made(value.args), **_made(value.kwargs))
+def made(value: Any) -> Any:
+    """``value`` with every call in it made."""
+    if isinstance(value, Call):
+        return value()
     if isinstance(value, tuple):
-        return tuple(_made(each) for each in value)
+        return tuple(made(each) for each in value)
     if isinstance(value, dict):
-        return {key: _made(each) for key, each in value.items()}
+        return {key: made(each) for key, each in value.items()}
     return value
 
 
@@ -120,7 +127,7 @@ def _value(node: ast.expr, module: ModuleType) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         kind = getattr(module, node.func.id, None)
         if inspect.isclass(kind) and (dataclasses.is_dataclass(kind) or _is_settings(kind)):
-            return _Make(kind, *_arguments(node, module))
+            return Call(kind, *_arguments(node, module))
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         owner = getattr(module, node.value.id, None)
         if isinstance(owner, ModuleType) and hasattr(owner, node.attr):  # nn.ReLU

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from stablelint.errors import BuildTargetError, ImportTargetError, did_you_mean
-from stablelint.targets.callplan import plan, required_parameters, resolved_hints
+from stablelint.targets.callplan import Call, plan, required_parameters, resolved_hints
 
 #: Public functions of these names build the model of their file.
 FACTORY_NAMES = frozenset({"build", "build_model", "make_model", "create_model", "get_model", "model"})
@@ -85,7 +85,7 @@ def _look_at(name: str, value: Any, module: ModuleType, tree: ast.Module, assign
             make = plan(value, module, tree)
             return Found(name, "factory", make, value) if make else None
         kind = _model_function(value, module, tree) if required_parameters(value) == [] else None
-        return Found(name, kind, value, value) if kind else None
+        return Found(name, kind, Call(value), value) if kind else None
     if inspect.isclass(value) and issubclass(value, nn.Module) and _is_complete(value):
         make = plan(value, module, tree)
         return Found(name, "class", make, value) if make else None

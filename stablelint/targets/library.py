@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,15 @@ class LibraryModel:
     """How to build a model of a library, and the inputs that its metadata tells (None: they are inferred).
 
     ``inputs(model)`` gives makers of inputs, best first, with what they are; ``sure`` says that the first needs no
-    trial. ``virtual`` models are built without allocating their weights whenever they need not be run.
+    trial. ``virtual`` models are built without allocating their weights whenever they need not be run. ``arguments``
+    are what can be changed by the spec (after the ``?``) with its present values.
     """
 
     make: Callable[[], nn.Module]
     inputs: Callable[[nn.Module], list[tuple[Callable[[int], Inputs], str]]] | None = None
     virtual: bool = False
     remark: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def library_model(library: str, name: str, options: Mapping[str, Any]) -> LibraryModel:
@@ -55,7 +57,9 @@ def _torchvision(name: str, options: Mapping[str, Any]) -> LibraryModel:
     if options.get("weights") or options.get("weights_backbone"):
         raise BuildTargetError(f"torchvision:{name}: stablelint checks random weights and downloads none")
     inputs = partial(_video_inputs, name) if builder.__module__.startswith("torchvision.models.video") else None
-    return LibraryModel(lambda: models.get_model(name, **given | dict(options)), inputs)
+    defaults = {key: each.default for key, each in parameters.items() if isinstance(each.default, int)}
+    arguments = defaults | dict(options)
+    return LibraryModel(lambda: models.get_model(name, **given | dict(options)), inputs, arguments=arguments)
 
 
 def _timm(name: str, options: Mapping[str, Any]) -> LibraryModel:
@@ -68,7 +72,7 @@ def _timm(name: str, options: Mapping[str, Any]) -> LibraryModel:
     if options.get("pretrained"):
         raise BuildTargetError(f"timm:{name}: stablelint checks random weights and downloads none")
     given = {"pretrained": False} | dict(options)
-    return LibraryModel(lambda: timm.create_model(name, **given))
+    return LibraryModel(lambda: timm.create_model(name, **given), arguments=options)
 
 
 def _video_inputs(name: str, _model: nn.Module) -> list[tuple[Callable[[int], Inputs], str]]:

@@ -63,7 +63,15 @@ def transformers_model(name: str, options: Mapping[str, Any]) -> LibraryModel:
         inputs=partial(inputs_from_config, config),
         virtual=True,
         remark=remark or f"hf:{name} is a {kind.__name__}",
+        arguments=_fields(config),
     )
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    """The fields of a configuration, also under the names that transformers uses for all of them."""
+    aliases = getattr(config, "attribute_map", {})
+    own: dict[str, Any] = config.to_dict()
+    return own | {alias: getattr(config, name, None) for alias, name in aliases.items()}
 
 
 def _from_file(transformers: Any, path: Path, options: Mapping[str, Any]) -> Any:

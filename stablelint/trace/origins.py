@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from stablelint.site import Site
 from stablelint.trace.canonical import is_inplace, raw_name
 from stablelint.trace.frames import is_torch_file, position, user_frame
-from stablelint.trace.provenance import Builder, Provenance
+from stablelint.trace.provenance import Builder, Moments, Provenance
 
 _INIT_FILE = nn.init.__file__
 # Writes of values into memory that another function allocated carry the writer's name; these only pass values on.
@@ -50,6 +50,14 @@ class Origins:
         """The user line that constructed ``module``."""
         found = self._modules.get(id(module))
         return found[1] if found is not None and found[0]() is module else None
+
+    def loaded(self, tensor: torch.Tensor, moments: Moments | None = None) -> None:
+        """The values of ``tensor`` come from a checkpoint; ``moments`` are theirs when it is not allocated."""
+        self._write(tensor, "checkpoint", Site())
+        if moments is None:
+            self.provenance.written(tensor)
+        else:
+            self.provenance.measured(tensor, moments)
 
     def _writer(self, tensor: torch.Tensor) -> tuple[StorageWeakRef, str, Site, int] | None:
         try:

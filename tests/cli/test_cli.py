@@ -18,7 +18,6 @@ from stablelint.errors import ImportTargetError, UsageError
 from stablelint.finding import Finding, Hit, Level, Report, Standing, TargetReport
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
-from stablelint.signals.curvature import Curvature, GradientNorms, Hessian
 from stablelint.site import Site
 
 
@@ -50,9 +49,10 @@ class FakeApi(types.ModuleType):
         self.specs: tuple[str, ...] = ()
         self.config = None
         self.progress = None
+        self.remarks: tuple[str, ...] = ()
 
-    def check(self, specs, config, *, on_progress=None, skip_without_model=False):
-        self.specs, self.config, self.progress = tuple(specs), config, on_progress
+    def check(self, specs, config, *, on_progress=None, skip_without_model=False, what_if=()):
+        self.specs, self.config, self.progress, self.what_if = tuple(specs), config, on_progress, what_if
         if on_progress:
             on_progress(1, 2, "model.py")
         if self.error:
@@ -63,12 +63,13 @@ class FakeApi(types.ModuleType):
         self.config = config
         if spec == "broken.py":
             raise ImportTargetError("it raises")
-        return [("model.py:Net", Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)))]
-
-    def curvature(self, spec, config):
-        self.config = config
-        hessian = Hessian(4.0, -1.0, (0.0, 0.0), (True, True), 0.1, 1000, 9, "double backward", 19.0)
-        return [("model.py:Net", Curvature("the given loss", hessian, norms=GradientNorms((1.0, 2.0), 2.0)))]
+        return [
+            (
+                "model.py:Net",
+                Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)),
+                self.remarks,
+            )
+        ]
 
 
 @pytest.fixture
@@ -120,8 +121,10 @@ def test_options_reach_the_api(api):
     run(
         "check", "a.py", "b.py", "--probe", "--select", "SL4,SL905", "--select", "unscaled-attention",
         "--ignore", "SL905", "--timeout", "3", "--memory", "1.5", "--seeds", "7", "--fail-on", "warning",
+        "--what-if", "depth=96", "--what-if", "width=1..8",
     )  # fmt: skip
     assert api.specs == ("a.py", "b.py")
+    assert api.what_if == ("depth=96", "width=1..8")
     config = api.config
     assert (config.probe, config.timeout, config.memory, config.seeds) == (True, 3.0, 1.5, 7)
     assert config.fail_on is Level.WARNING
@@ -142,9 +145,30 @@ def test_configuration_is_read_and_overruled(api, tmp_path):
     assert api.config.seeds == 4
 
 
+def test_the_checkpoint_of_the_configuration_belongs_to_its_targets(api, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.stablelint]\ncheckpoint = "a.pt"\ntargets = ["x.py"]\n')
+    (tmp_path / "b.pt").touch()
+    run("check")
+    assert str(api.config.checkpoint) == "a.pt"
+    for command in ("check", "probe"):
+        run(command, "z.py")
+        assert api.config.checkpoint is None
+        run(command, "z.py", "--checkpoint", "b.pt")
+        assert str(api.config.checkpoint) == "b.pt"
+
+
+def test_what_is_said_of_a_measured_model_stands_beside_the_tables(api):
+    api.remarks = ("weights.pt lacks head.bias",)
+    result = run("probe", "model.py")
+    assert result.stderr == "note: weights.pt lacks head.bias\n"
+    assert "weights.pt" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["probe", "x", "y", "--checkpoint", "."], "of one model, and there are 2: x, y"),
+        (["check", "x", "--checkpoint", "none.pt"], "none.pt"),
         (["check"], "stablelint: error: nothing to check: name a target"),
         (["check", "x", "--select", "unscaled-atention"], 'did you mean "unscaled-attention"?'),
         (["check", "x", "--timeout", "0"], "timeout must be above 0"),
@@ -241,20 +265,6 @@ def test_probe_shows_tables_and_goes_on_after_a_failure(api):
     assert result.stderr == "stablelint: error: broken.py: it raises\n"
     assert "net.0" in result.stdout
     assert api.config.probe is True
-
-
-def test_probe_shows_curvature_and_the_steps_that_were_asked_for(api):
-    asked = ("probe", "model.py", "--curvature", "--learning-rate", "2", "--clip", "0.01")
-    text, document = run(*asked).stdout, json.loads(run(*asked, "--format", "json").stdout)
-    assert "curvature and steps for the given loss" in text
-    assert "divides the learning rate by about 1.5e+02" in " ".join(text.split())
-    (target,) = document["targets"]
-    assert (target["target"], target["curvature"]["hessian"]["max_learning_rate"]) == ("model.py:Net", 0.5)
-    assert target["curvature"]["warmup"]["ratio"] == 4
-    assert json.loads(run("probe", "model.py", "--format", "json").stdout)["targets"][0]["signals"]["depth"] == 1
-    refused = run("probe", "model.py", "--clip", "1")
-    assert refused.exit_code == 2
-    assert refused.stderr == "stablelint: error: --learning-rate and --clip need --curvature\n"
 
 
 def test_rules_as_text_and_json(api):

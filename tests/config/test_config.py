@@ -79,7 +79,7 @@ def test_without_a_file_everything_is_on(tmp_path):
 
 
 def test_the_nearest_file_with_a_table_counts(project, tmp_path, monkeypatch):
-    project('targets = ["sub/model.py:Net", "package.module:build"]')
+    project('targets = ["sub/model.py:Net", "package.module:build"]\ncheckpoint = "runs/last.ckpt"')
     inner = tmp_path / "sub"
     inner.mkdir()
     (inner / "model.py").touch()
@@ -88,6 +88,7 @@ def test_the_nearest_file_with_a_table_counts(project, tmp_path, monkeypatch):
     read = config.load()
     assert read.source == tmp_path / "pyproject.toml"
     assert read.targets == ("model.py:Net", "package.module:build"), "paths are relative to the file that names them"
+    assert read.checkpoint == Path("../runs/last.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,7 @@ def test_the_nearest_file_with_a_table_counts(project, tmp_path, monkeypatch):
         ("seeds = true", "seeds: must be a whole number, not True"),
         ("timeout = inf", "timeout must be above 0"),
         ("memory = nan", "memory: must be a number"),
+        ("checkpoint = 3", "checkpoint: must be a string, not 3"),
         ("rules = 3", "rules: must hold one table for each rule"),
         ("rules.unscaled-attention = 3", "rules: unscaled-attention must be a table"),
         ("rules.unscaled-atention.factor = 3", 'did you mean "unscaled-attention"'),

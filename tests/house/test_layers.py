@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finding": {"site"},
     "rule": {"finding"},
     "inputs": set(),
+    "whatif": {"errors"},
     # the evidence, and what is told from it
     "graph": WORDS,
     "signals": WORDS | {"graph"},
@@ -42,8 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probe": WORDS | EVIDENCE | {"trace"},
     "targets": WORDS | {"trace"},
     # one run, and who asks for it
-    "api": WORDS | EVIDENCE | RULES | STEPS | TORCH | {"rulebook", "config"},
-    "cli": WORDS | {"report", "rulebook", "config", "api"},
+    "api": WORDS | EVIDENCE | RULES | STEPS | TORCH | {"rulebook", "config", "whatif"},
+    "jobs": WORDS | STEPS | TORCH | {"rulebook", "config", "whatif", "api"},  # the parent names them by path only
+    "options": set(),
+    "cli": WORDS | {"report", "options", "rulebook", "config", "api"},
     "pytest_stablelint": WORDS | {"report", "suppress", "rulebook", "config", "api"},
 }
 

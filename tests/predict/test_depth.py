@@ -87,6 +87,55 @@ def test_batch_norm_with_relu_explodes_by_pi_over_pi_minus_one_per_layer() -> No
     assert decades(found) == pytest.approx(49 * 0.5 * math.log10(math.pi / (math.pi - 1)), abs=0.5)
 
 
+def _gauss_mean(function: Callable[[Tensor], Tensor]) -> float:
+    """E[f(z)] for z ~ N(0, 1), by the trapezoidal rule, which is exact to float precision for a Gaussian."""
+    z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+    weights = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    return float((weights * function(z)).sum())
+
+
+def _sigmoid_chi(weight_variance: float) -> float:
+    """w E[phi'(sqrt(q) z)^2] at the fixed point q = w E[phi(sqrt(q) z)^2] (Schoenholz et al. 2017, eq. 3 and 5)."""
+    q = 1.0
+    for _ in range(100):
+        root = math.sqrt(q)
+        q = weight_variance * _gauss_mean(lambda z, root=root: torch.sigmoid(root * z) ** 2)
+    root = math.sqrt(q)
+    return weight_variance * _gauss_mean(lambda z: (torch.sigmoid(root * z) * torch.sigmoid(-root * z)) ** 2)
+
+
+def test_a_sigmoid_chain_loses_chi_of_the_gradient_and_of_the_dissimilarity() -> None:
+    """Both exponents follow from chi: its half for the gradient's rms, all of it for 1 - cosine."""
+    found, chi = signals(MLP(20, torch.sigmoid, 1.0), 32, 256), _sigmoid_chi(1.0)
+    assert found.gradient_exponent == pytest.approx(0.5 * math.log(chi), abs=0.02)
+    assert found.gradient_exponent < math.log(1 / 4), "a slope is at most 1/4"
+    assert found.angle_exponent == pytest.approx(math.log(chi), rel=0.06)  # the first layers lie above
+
+
+def test_he_initialisation_has_exponent_zero() -> None:
+    found = signals(MLP(50, F.relu, math.sqrt(2)), 32, 256)
+    assert found.gradient_exponent == pytest.approx(0.0, abs=0.01)
+    assert -0.15 < found.angle_exponent < 0, "samples become alike, but by a power of the depth only"
+    assert found.breaks is None
+
+
+def test_batch_norm_with_relu_has_the_exponent_of_yang() -> None:
+    """Yang et al. 2019, arXiv:1902.08129: sqrt(pi / (pi - 1)) per layer, and samples stay apart."""
+    found = signals(MLP(30, F.relu, None, nn.BatchNorm1d), 64, 256)
+    assert found.gradient_exponent == pytest.approx(0.5 * math.log(math.pi / (math.pi - 1)), abs=0.01)
+    assert found.angle_exponent == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_block_of_one_tiny_weight_is_where_the_gradient_breaks() -> None:
+    model = MLP(12, F.relu, math.sqrt(2))
+    with torch.no_grad():
+        model.layers[7].weight.mul_(1e-6)
+    found = signals(model, 32, 256).breaks
+    assert found is not None
+    assert (found.signal.block, found.signal.site.module) == (7, "layers.7")
+    assert found.factor == pytest.approx(1e-6, rel=0.2)
+
+
 def test_pre_norm_transformer_is_flat() -> None:
     found = signals(Transformer(8), 4, 16, 64)
     assert abs(decades(found)) < 0.5

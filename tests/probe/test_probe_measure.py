@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from stablelint.inputs import Inputs
+from stablelint.predict import predict
 from stablelint.probe import measure
 from stablelint.probe.kernel import tangent_kernel
 from stablelint.signals import Signal, Signals
+from stablelint.trace import trace
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +112,19 @@ def test_retention_of_an_lstm_follows_its_forget_gate(forget: float) -> None:
 
     _, signals = measure(Last(), Inputs(0.01 * torch.randn(8, 30, 4)), seeds=1)
     assert row(signals, "lstm").retention == pytest.approx(1 / (1 + math.exp(-forget)), rel=0.02)
+
+
+def test_exponents_are_measured_as_they_are_predicted() -> None:
+    """One table, two producers: the slopes of a stack of 20 sigmoid layers and the block where its gradient breaks."""
+    layers = [layer for _ in range(20) for layer in (nn.Linear(256, 256), nn.Sigmoid())]
+    model = nn.Sequential(*layers)
+    _, measured = measure(model, Inputs(torch.randn(32, 256)), seeds=1)
+    predicted = predict(trace(model, Inputs(torch.randn(32, 256))).graph)
+    assert measured.gradient_exponent == pytest.approx(predicted.gradient_exponent, abs=0.02)
+    assert measured.angle_exponent == pytest.approx(predicted.angle_exponent, abs=0.1)
+    assert measured.breaks is not None
+    assert predicted.breaks is not None
+    assert measured.breaks.signal.op == predicted.breaks.signal.op
 
 
 def test_dead_units_are_counted_over_the_batch() -> None:

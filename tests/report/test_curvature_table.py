@@ -65,7 +65,10 @@ def test_a_noise_scale_that_is_not_resolved_has_a_bound() -> None:
 
 def test_json_is_strict_and_has_what_is_derived() -> None:
     endless = Curvature("x", noise=NoiseScale(-0.1, math.inf, 3.0, 1, 2, 2.0))
-    document = json.loads(render_measured_json([("m", FULL), ("n", endless)], learning_rate=1.0, clip=5.0))
+    document = json.loads(
+        render_measured_json([("m", FULL, ("said",)), ("n", endless, ())], learning_rate=1.0, clip=5.0)
+    )
+    assert document["targets"][0]["remarks"] == ["said"]
     full, other = (target["curvature"] for target in document["targets"])
     assert full["hessian"]["max_learning_rate"] == 0.25
     assert full["hessian"]["residuals"] == [1e-5, 0.2]

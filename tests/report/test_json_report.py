@@ -57,7 +57,7 @@ def test_shape():
     assert document["stablelint"] == __version__
     assert document["summary"] == {"targets": 2, "failed": 1, "errors": 1, "warnings": 0, "notes": 0}
     first, second = document["targets"]
-    assert list(first) == ["target", "status", "reason", "findings", "signals", "remarks", "seconds"]
+    assert list(first) == ["target", "status", "reason", "findings", "signals", "what_if", "remarks", "seconds"]
     assert (second["status"], second["reason"], second["signals"], second["remarks"]) == (
         "failed",
         "it raises",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stablelint.report.numbers import count, number
+from stablelint.report.numbers import count, exponent, number
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ from stablelint.report.numbers import count, number
 )
 def test_two_significant_digits(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-1.3863, "-1.386"), (0.1917, "+0.192"), (-1e-9, "0.000"), (0.0, "0.000"), (12.0, "+12.000"), (None, "?")],
+)
+def test_an_exponent_has_its_sign(value, text):
+    assert exponent(value) == text
 
 
 def test_count():

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from stablelint.report.signals import abbreviated, bars, render_signals
+from stablelint.report.signals import bars, render_signals
+from stablelint.report.table import abbreviated
 from stablelint.signals import ParameterSignal, Signal, Signals
 from stablelint.signals.signals import NonFinite
 from stablelint.site import Site

@@ -53,7 +53,17 @@ NOTE = Finding(
 SYMPTOM = Finding(
     "SL905", "dead-units", Level.WARNING, "81 % of the units are dead", Site("fc", "gone.py", 3), Standing.CONFIRMED
 )
-SIGNALS = {"source": "measured", "depth": 24, "gradient_ratio": 2.1e-4, "growth_per_block": 0.7, "dead": None}
+SIGNALS = {
+    "source": "measured",
+    "depth": 24,
+    "gradient_ratio": 2.1e-4,
+    "growth_per_block": 0.7,
+    "gradient_exponent": -0.3567,
+    "angle_exponent": -1e-5,
+    "break_block": 5,
+    "break_op": "softmax blocks.3.attn",
+    "dead": None,
+}
 
 SEVERAL = Report(
     (

@@ -31,12 +31,15 @@ class Provenance:
     def __init__(self) -> None:
         self._contents: dict[int, tuple[StorageWeakRef, Contents]] = {}
         self._unfilled: dict[int, StorageWeakRef] = {}
+        self._measured: dict[int, list[tuple[StorageWeakRef, Region, Moments]]] = {}
         self._next_sweep = _SWEEP
 
     # ---- asking
 
     def unfilled(self, tensor: torch.Tensor) -> bool:
         """Whether (a part of) the memory of ``tensor`` was never written."""
+        if self._measurement(tensor) is not None:
+            return False
         contents = self.contents(tensor)
         if contents is not None:
             return any(not sample.filled for sample, _ in contents.parts(Region.of(tensor)))
@@ -44,6 +47,9 @@ class Provenance:
 
     def moments(self, tensor: torch.Tensor) -> Moments | None:
         """Statistics of a tensor that was not allocated; None for any other."""
+        measured = self._measurement(tensor)
+        if measured is not None:
+            return measured
         contents = self.contents(tensor)
         if contents is None or tensor.numel() == 0:
             return None
@@ -54,6 +60,13 @@ class Provenance:
             # Rows of elements that are all alike: E[<a, b>] / E[<a, a>].
             similarity = 1.0 if rms == 0.0 else min(1.0, (mean / rms) ** 2)
         return Moments(mean, std, rms, similarity)
+
+    def _measurement(self, tensor: torch.Tensor) -> Moments | None:
+        """What was measured of exactly these elements."""
+        if not self._measured:
+            return None
+        found = self._measured.get(storage_of(tensor) or 0, ())
+        return next((moments for _, region, moments in found if region.same(Region.of(tensor))), None)
 
     def contents(self, tensor: torch.Tensor) -> Contents | None:
         """The contents of the memory behind a tensor on meta; None when it was never seen."""
@@ -94,6 +107,12 @@ class Provenance:
             bare = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
             self.put(bare, self.sample(value))
         return bare
+
+    def measured(self, tensor: torch.Tensor, moments: Moments) -> None:
+        """``tensor``, which is on meta, has values elsewhere, with these statistics."""
+        storage = tensor.untyped_storage()
+        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        self._measured.setdefault(storage._cdata, []).insert(0, (reference, Region.of(tensor), moments))
 
     def allocated(self, tensor: torch.Tensor) -> None:
         """``tensor`` is allocated memory that nobody has written."""

@@ -1,0 +1,136 @@
+"""What runs in the worker process: generators that the parent names by their dotted path (see ``targets.worker``)."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from stablelint import api
+from stablelint.config import Config
+from stablelint.errors import TargetError
+from stablelint.finding import Point, TargetReport
+
+if TYPE_CHECKING:
+    from stablelint.targets.build import Built, Candidate
+    from stablelint.targets.spec import Request
+    from stablelint.whatif import Question
+
+
+def check(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, TargetReport | None]]:
+    """In the worker: check the models of one request, but for those that are named as done."""
+    for built in _built(payload, real=payload[1].probe):
+        if isinstance(built, tuple):
+            yield built
+            continue
+        try:
+            report = api.check_model(
+                built.model,
+                built.inputs,
+                config=payload[1],
+                name=built.name,
+                rebuild=built.rebuild,
+                origins=built.origins,
+                remarks=built.remarks,
+            )
+        except TargetError as error:
+            report = TargetReport(built.name, status="failed", reason=str(error), remarks=built.remarks)
+        yield "result", built.name, report
+
+
+def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+    """In the worker: measure the models of one request."""
+    from stablelint.probe import measure as measured
+
+    for built in _built(payload, real=True):
+        if isinstance(built, tuple):
+            yield built
+            continue
+        _, signals = measured(
+            built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
+        )
+        yield "result", built.name, (built.name, signals, built.remarks)
+
+
+def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+    """In the worker: curvature and step sizes of the models of one request."""
+    from stablelint.probe.curvature import curvature as measured
+
+    for built in _built(payload, real=True):
+        if isinstance(built, tuple):
+            yield built
+        else:
+            found = measured(built.model, built.inputs, rebuild=built.rebuild)
+            yield "result", built.name, (built.name, found, built.remarks)
+
+
+def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> Iterator[tuple[str, int | None, Any]]:
+    """In the worker: predict one target for each value of an argument, but for the values that are done.
+
+    Yields ("present", value, None) first. Raises TargetError when the target has no such argument.
+    """
+    import torch
+
+    from stablelint.targets.vary import vary
+
+    request, target, question, config, finished = payload
+    torch.set_num_threads(1)
+    variation = vary(request, target, question.argument)
+    values = question.values(variation.present)
+    yield "present", variation.present, None
+    for value in values:
+        if value not in finished:
+            yield "start", value, None
+            yield "result", value, _point(value, variation.at, config)
+            gc.collect()  # graphs and models hold each other
+
+
+def _point(value: int, at: Callable[[int], list[Candidate]], config: Config) -> Point:
+    """What is predicted for one value: from the first of its candidates that can be built and traced."""
+    reason = None
+    try:
+        for candidate in at(value):
+            try:
+                return _predicted(value, candidate.build(), config)
+            except TargetError as error:
+                reason = str(error)
+    except TargetError as error:  # a configuration may refuse the value before there is a candidate
+        reason = str(error)
+    return Point(value, reason=reason)
+
+
+def _predicted(value: int, built: Built, config: Config) -> Point:
+    from stablelint import rulebook
+    from stablelint.report.source import read_source
+    from stablelint.suppress import suppress
+
+    graph, signals, _ = api.evidence(built.model, built.inputs, probe=False, seeds=1, origins=built.origins)
+    known = {word for rule in rulebook.rules() for word in (rule.code, rule.name)}
+    findings, _ = suppress(api.find(graph, signals, config), read_source, known)
+    level = max((finding.level for finding in findings), default=None)
+    codes = sorted({finding.code for finding in findings if finding.level is level})
+    return Point(value, None if signals is None else signals.summary(), level, tuple(codes))
+
+
+def _built(
+    payload: tuple[Request, Config, tuple[str, ...]], *, real: bool
+) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
+    """Built models, with a start event before and a failed report in place of each that cannot be built."""
+    import torch
+
+    from stablelint.targets.build import candidates
+
+    request, config, finished = payload
+    torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
+    found = candidates(request, real=real, checkpoint=config.checkpoint)
+    config.require_one_model([candidate.name for candidate in found])
+    for candidate in found:
+        if candidate.name in finished:
+            continue
+        yield "start", candidate.name, None
+        try:
+            built = candidate.build()
+        except TargetError as error:
+            yield "result", candidate.name, TargetReport(candidate.name, status="failed", reason=str(error))
+            continue
+        yield built
