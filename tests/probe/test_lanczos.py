@@ -73,6 +73,7 @@ def test_nothing_and_the_identity_need_one_product_and_spoil_no_vector() -> None
     assert torch.equal(start, torch.ones(4))
 
 
-def test_a_product_that_is_not_finite_is_refused() -> None:
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 3e38])
+def test_a_product_that_is_not_finite_is_refused(factor: float) -> None:
     with pytest.raises(ArithmeticError, match="not finite"):
-        lanczos(lambda v: v * float("nan"), torch.randn(5), limit=3)
+        lanczos(lambda v: v * factor * torch.arange(1.0, 6.0), torch.randn(5), limit=3)

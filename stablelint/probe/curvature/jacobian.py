@@ -54,12 +54,12 @@ def block_spectra(
 ) -> tuple[BlockSpectrum, ...]:
     """Singular values of the Jacobian of each block of the trunk, as ``graph.flow.block`` numbers them.
 
-    A block maps the last trunk op of the block before (the input for the first one) to its own last op. One recorded
-    forward pass is kept, and products with J' and J are backward passes, and derivatives of backward passes, between
-    these two ops in its autograd graph: all paths between them lie inside the block, as trunk ops dominate. Lanczos
-    on J'J (or JJ', whichever is smaller) is Golub-Kahan bidiagonalisation on J (Golub and Van Loan 2013, section
-    10.4). The memory is about twice that of a training step, the cost at most ``limit + 8`` passes through a large
-    model; small blocks take more vectors. Where the second derivative is missing only the mean square is given. At most
+    A block maps the last trunk op of the block before (the input for the first one) to its own last op; what comes in
+    beside, past that trunk op, is held fixed. One recorded forward pass is kept, and products with J' and J are
+    backward passes, and derivatives of backward passes, between these two ops in its autograd graph. Lanczos on J'J
+    (or JJ', whichever is smaller) is Golub-Kahan bidiagonalisation on J (Golub and Van Loan 2013, section 10.4). The
+    memory is about twice that of a training step, the cost at most ``limit + 8`` passes through a large model; small
+    blocks take more vectors. Where the second derivative is missing only the mean square is given. At most
     ``blocks`` blocks, evenly spaced, are looked at. Everything is restored.
 
     Raises TraceTargetError when the forward pass fails.

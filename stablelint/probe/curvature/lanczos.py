@@ -96,7 +96,7 @@ def _orthogonal(vector: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
 def _dot(first: torch.Tensor, second: torch.Tensor) -> float:
     """Sums of a million products in the vectors' precision, added up in double: fast, and exact enough for 1e9."""
     pieces = (torch.tensor_split(vector, tuple(range(_PIECE, vector.numel(), _PIECE))) for vector in (first, second))
-    return math.fsum(float(torch.dot(one, other)) for one, other in zip(*pieces, strict=True))
+    return sum((float(torch.dot(one, other)) for one, other in zip(*pieces, strict=True)), 0.0)
 
 
 def _solved(alphas: list[float], betas: list[float], beta: float) -> Spectrum:
