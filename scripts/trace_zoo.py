@@ -6,8 +6,9 @@ A registry file holds ``REG[name] = (family, source, builder)`` with ``builder()
 a few models of the installed libraries are taken. Printed per model, seconds being CPU seconds: the recorder on fake
 tensors (its peak memory above that of the built model in MiB), torch.fx.symbolic_trace, torch.export.export, one
 forward and backward pass on real tensors; the shares of ops with a line of model code and with a module, the guessed
-ops, and whether names and shapes are those of a run on real tensors. Each step runs in a process of its own under a
-time limit (POSIX only). With ``--json`` results are kept, and a run that was stopped goes on.
+ops, and whether names and shapes are those of a run on real tensors. "mode" is that of the forward
+and backward pass: as built, or the other one where that fails. Each step runs in a process of its own under a time
+limit (POSIX only). With ``--json`` results are kept, and a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from torch import nn
+from trace_table import HEAD, Row, show, summary
 
 from stablelint.inputs import Inputs
-from stablelint.trace import Trace, observe_build, trace
+from stablelint.trace import Trace, observe_build, state, trace
 from stablelint.trace.frames import is_user_file
 from stablelint.trace.tracer import tensors_in
 
 Builder = Callable[[], tuple[nn.Module, tuple[Any, ...], dict[str, Any]]]
-Row = dict[str, Any]
 
 _LEAVES = ("input", "parameter", "constant")
-#: Ratios to a pass that takes less than this are those of constant costs.
-_SHORT = 0.2
 
 
 def _torchvision(name: str) -> Builder:
@@ -111,6 +110,7 @@ def isolated(step: Callable[[Builder], Row], build: Builder, limit: float) -> Ro
 
 def _child(step: Callable[[Builder], Row], build: Builder, sender: Connection) -> None:
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # torch's pool of threads does not survive the fork; backward would make it twice at once
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)  # libraries log while they build
     try:
@@ -131,7 +131,7 @@ def _cpu(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _peak() -> int | None:
-    """The largest resident size in KiB so far, where the system tells."""
+    """The largest resident size in KiB since ``_forget_peak``, where the system tells."""
     try:
         text = Path("/proc/self/status").read_text()
     except OSError:
@@ -139,11 +139,17 @@ def _peak() -> int | None:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")), None)
 
 
+def _forget_peak() -> None:
+    with suppress(OSError):  # Linux only: elsewhere the peak of the build hides smaller ones
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def record(build: Builder) -> Row:
     """Our recorder: cost, what it knows of each op, and whether a run on real tensors gives the same ops."""
     with observe_build() as origins:
         model, args, kwargs = build()
     inputs = Inputs(*args, **kwargs)
+    _forget_peak()
     before = _peak()
     first, fake = _cpu(lambda: trace(model, inputs, origins=origins))
     after = _peak()
@@ -153,6 +159,7 @@ def record(build: Builder) -> Row:
         "seconds": again,
         "first": first,
         "mib": None if before is None or after is None else (after - before) / 1024,
+        "peak": None if after is None else after / 1024,
         "ops": len(ops),
         "lines": sum(op.site.line is not None and is_user_file(op.site.file or "<") for op in ops) / max(1, len(ops)),
         "modules": sum(bool(op.scope) for op in ops) / max(1, len(ops)),
@@ -160,8 +167,8 @@ def record(build: Builder) -> Row:
         "parameters": sum(each.numel() for each in model.parameters()),
         "remarks": list(fake.remarks),
     }
-    torch.manual_seed(0)
-    real = trace(model, inputs, fake=False, origins=origins)
+    with state.preserved_rng(0):  # as the run on fake tensors: some models drop whole layers at random
+        real = trace(model, inputs, fake=False, origins=origins)
     row["different"] = _difference(fake, real)
     return row
 
@@ -176,16 +183,20 @@ def _difference(fake: Trace, real: Trace) -> str | None:
 
 
 def run_real(build: Builder) -> Row:
-    """One forward and backward pass on real tensors: the faster of two."""
+    """One forward and backward pass on real tensors, the faster of two: in the builder's mode, else in the other."""
     model, args, kwargs = build()
+    given = model.training
 
     def once() -> None:
         outputs = [each for each in tensors_in(model(*args, **kwargs)) if each.requires_grad]
         if outputs:
             sum(each.abs().sum() for each in outputs).backward()  # type: ignore[union-attr]
 
-    first = _cpu(once)[0]
-    return {"seconds": min(first, _cpu(once)[0])}
+    try:
+        first = _cpu(once)[0]
+    except Exception:
+        first = _cpu(lambda: (model.train(not given), once()))[0]
+    return {"seconds": min(first, _cpu(once)[0]), "mode": "train" if model.training else "eval"}
 
 
 def run_fx(build: Builder) -> Row:
@@ -213,61 +224,6 @@ def warm() -> None:
     torch.export.export(small, (torch.randn(2, 3, 8, 8),))
 
 
-def _cell(row: Row | None, key: str = "seconds") -> str:
-    return "-" if row is None else "failed" if "error" in row else f"{row[key]:.2f}"
-
-
-def show(name: str, result: dict[str, Row]) -> None:
-    """One line of the table."""
-    ours = result["ours"]
-    cells = [_cell(result.get(key)) for key in ("ours", "fx", "export", "real")]
-    line = " ".join([f"{name:44}", *(f"{cell:>7}" for cell in cells)])
-    if "error" in ours:
-        print(line, ours["error"], flush=True)
-        return
-    mib = "-" if ours["mib"] is None else f"{ours['mib']:.0f}"
-    same = "same" if ours["different"] is None else "DIFFERENT" if not ours["guessed"] else "branched"
-    print(f"{line} {mib:>5} {ours['ops']:>5} {ours['lines']:>6.1%} {ours['modules']:>7.1%} {ours['guessed']:>7} {same}",
-          flush=True)  # fmt: skip
-    if ours["different"] and not ours["guessed"]:
-        print("   ", ours["different"], flush=True)
-
-
-def _ratios(results: dict[str, dict[str, Row]], ours: str, other: str, least: float) -> list[float]:
-    pairs = [(each["ours"], each.get(other)) for each in results.values()]
-    return [
-        our[ours] / their["seconds"]
-        for our, their in pairs
-        if their is not None and "error" not in our and "error" not in their and their["seconds"] > least
-    ]
-
-
-def summary(results: dict[str, dict[str, Row]]) -> None:
-    """Counts and medians over all models."""
-    traced = {name: each["ours"] for name, each in results.items() if "error" not in each["ours"]}
-    print(f"\n{len(results)} models; traced: {len(traced)} by stablelint", end="")
-    for key, name in (("fx", "torch.fx.symbolic_trace"), ("export", "torch.export.export")):
-        rows = [each[key] for each in results.values() if key in each]
-        if rows:
-            print(f", {sum('error' not in row for row in rows)} of {len(rows)} by {name}", end="")
-    ops = sum(row["ops"] for row in traced.values())
-    lines, modules = (
-        sum(row[key] * row["ops"] for row in traced.values()) / max(1, ops) for key in ("lines", "modules")
-    )
-    same = sum(row["different"] is None for row in traced.values())
-    branch = sum(row["different"] is not None and row["guessed"] > 0 for row in traced.values())
-    print(f"\n{ops} ops; with a line of model code {lines:.2%}, in a module {modules:.2%}")
-    print(f"same ops on fake and real tensors: {same} models; {branch} more branch on data that was guessed")
-    passes = _ratios(results, "seconds", "real", _SHORT)
-    if passes:
-        print(f"cost against one forward and backward pass (over {_SHORT} s): median {statistics.median(passes):.2f}, "
-              f"largest {max(passes):.2f}, {len(passes)} models")  # fmt: skip
-    exports = _ratios(results, "first", "export", 0.0)
-    if exports:
-        print(f"cost against torch.export: median {statistics.median(exports):.2f}, largest {max(exports):.2f}, "
-              f"{len(exports)} models")  # fmt: skip
-
-
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -281,8 +237,7 @@ def main() -> int:
     builders = {name: build for name, build in registry(options.zoo).items() if options.only in name}
     kept = json.loads(options.json.read_text()) if options.json is not None and options.json.exists() else {}
     steps = {"ours": record, "real": run_real, "fx": run_fx} | ({} if options.skip_export else {"export": run_export})
-    print(f"{'model':44} {'ours':>7} {'fx':>7} {'export':>7} {'fwd+bwd':>7} {'MiB':>5} {'ops':>5} {'lines':>6} "
-          f"{'modules':>7} {'guessed':>7} real run", flush=True)  # fmt: skip
+    print(HEAD, flush=True)
     results = {}
     for name, build in builders.items():
         result = results[name] = kept.setdefault(name, {})

@@ -38,7 +38,7 @@ class Hit:
     ``span`` holds the indices of the ops that the hit is about; the judge looks for the predicted symptom there.
     ``modules`` lists module paths that share the hit (30 layers built by one line are one hit).
     ``predicts`` narrows the rule's ``predicts=`` when it names several symptoms. ``level`` is set by symptoms,
-    which know how bad their number is.
+    which know how bad their number is, and by causes for a hit that does no harm and so explains no symptom.
     """
 
     site: Site

@@ -43,7 +43,9 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
         matches = [
             index
             for index, (symptom, seen) in enumerate(symptoms)
-            if symptom.name in _predicted(rule, hit) and _explains(hit, symptom.name, seen, signals)
+            if hit.level is None
+            and symptom.name in _predicted(rule, hit)
+            and _explains(hit, symptom.name, seen, signals)
         ]
         explained.update(matches)
         (proved if matches else findings).append(_cause(rule, hit, [symptoms[index] for index in matches], signals))
@@ -117,11 +119,12 @@ def _cause(rule: Rule, hit: Hit, matches: Sequence[Found], signals: Signals | No
         evidence = f"{signals.source}: {symptom.name}, {seen.message}"
     elif signals is not None:
         standing = Standing.CLEARED if signals.source == "measured" else Standing.PREDICTED
-        level = rule.level
+        level = rule.level if hit.level is None else hit.level
         expected = " or ".join(_predicted(rule, hit)[: 1 if hit.predicts else len(rule.predicts)])
         evidence = f"{signals.source}: no {expected} here"
     else:
-        standing, level, evidence = Standing.NOT_PROBED, max(rule.level, Level.WARNING), None
+        standing, evidence = Standing.NOT_PROBED, None
+        level = max(rule.level, Level.WARNING) if hit.level is None else hit.level
     return _finding(rule, hit, level, standing, evidence)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stablelint.causes.activation.deep_sigmoid_chain import deep_sigmoid_chain
 from stablelint.causes.attention.unscaled_attention import unscaled_attention
 from stablelint.causes.initialization.bad_init_scale import bad_init_scale
+from stablelint.causes.initialization.uninitialized_parameter import uninitialized_parameter
 from stablelint.causes.residual.norm_on_skip import norm_on_skip
 from stablelint.causes.residual.post_activation_residual import post_activation_residual
 from stablelint.rule import Rule
@@ -15,4 +16,5 @@ CAUSES: tuple[Rule, ...] = (
     post_activation_residual,
     unscaled_attention,
     bad_init_scale,
+    uninitialized_parameter,
 )

@@ -40,3 +40,9 @@ CONTRACTIONS = frozenset({"matmul", "einsum"})
 
 #: Average or sum over axes.
 REDUCTIONS = frozenset({"mean", "sum", "var", "std", "norm", "amax", "amin", "max", "min", "logsumexp", "var_mean"})
+
+#: Take shape, dtype and device from their operand and nothing of its values.
+SHAPE_ONLY = frozenset(
+    {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like", "new_zeros",
+     "new_ones", "new_full", "new_empty", "new_tensor"}
+)  # fmt: skip

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from stablelint.graph.attentions import Attention, find_attentions
+from stablelint.graph.calls import ModuleCall, find_calls
 from stablelint.graph.chains import Chain, Layer, Run, find_layers, find_squashing_chains, find_unscaled_runs
 from stablelint.graph.families import CONTRACTIONS, NORMS, RESHAPES, WEIGHTED
 from stablelint.graph.flow import Flow, find_flow
 from stablelint.graph.norms import Norm, find_norms
 from stablelint.graph.op import Op, Parameter
+from stablelint.graph.repeats import Repeat, find_places, find_repeats
 from stablelint.graph.residuals import Residual, find_residuals
+from stablelint.graph.unwritten import find_unwritten
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,3 +165,23 @@ class Graph:
     def unscaled_runs(self) -> tuple[Run, ...]:
         """Weighted layers in a row that no norm rescales and no skip bypasses."""
         return find_unscaled_runs(self, self.layers)
+
+    @cached_property
+    def unwritten(self) -> Mapping[str, tuple[Op, ...]]:
+        """Parameters that were never given values, by name, with the ops that read them."""
+        return find_unwritten(self)
+
+    @cached_property
+    def calls(self) -> ModuleCall:
+        """The tree of module calls."""
+        return find_calls(self)
+
+    @cached_property
+    def repeats(self) -> tuple[Repeat, ...]:
+        """Blocks of one structure in a row and steps of one block in time, outer ones first."""
+        return find_repeats(self)
+
+    @cached_property
+    def places(self) -> Mapping[int, str]:
+        """Which of the repeated blocks or steps an op belongs to, as in "block 7 of 24"; by op index."""
+        return find_places(self.repeats)

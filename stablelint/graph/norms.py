@@ -57,12 +57,17 @@ def _normalised(graph: Graph, op: Op) -> Op | None:
             if reduced.name not in REDUCTIONS or not reduced.inputs:
                 continue
             base = reduced.inputs[0]
-            shared = origins & ({base} | _back(graph, base, _MOMENTS, 4))
+            shared = {index for index in origins & ({base} | _back(graph, base, _MOMENTS, 4)) if _sized(graph, index)}
             if op.name == "mul" and not _inverts(graph, divisor, statistic):
                 continue
             if shared:
                 return graph.ops[min(shared)]
     return None
+
+
+def _sized(graph: Graph, index: int) -> bool:
+    """Whether the size of a value is the network's doing: it is signal or made of weights, and no mask."""
+    return index in graph.flow.depth or graph.from_parameters(graph.ops[index])
 
 
 def _frozen(graph: Graph, op: Op) -> Op | None:

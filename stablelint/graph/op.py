@@ -49,10 +49,10 @@ class Op:
     ``constant``. ``inputs`` are the indices of the tensor operands in the order of the signature; ``attrs``
     the remaining arguments by canonical name (``dim``, ``p``, ``scale``, ``alpha``, ``other`` for a Python
     scalar operand, ``equation``, ``operands``: positions of keyword operands such as ``weight`` in ``inputs``).
-    ``scope`` is the stack of module paths, outermost first, and ``call`` numbers the innermost module call, so
-    that repeated calls of one module are kept apart. ``known`` is the value of a small tensor that does not
-    depend on weights or float inputs (masks, lengths, scalars). ``guessed`` marks an op whose result depends on
-    data that a trace does not have. ``live`` says whether the op reaches an output.
+    ``scope`` is the stack of module paths, outermost first, ``calls`` numbers the call of each, so that repeated
+    calls of one module are kept apart, and ``types`` holds their classes. ``known`` is the value of a small tensor
+    that does not depend on weights or float inputs (masks, lengths, scalars). ``guessed`` marks an op whose result
+    depends on data that a trace does not have. ``live`` says whether the op reaches an output.
     """
 
     index: int
@@ -63,8 +63,8 @@ class Op:
     dtype: str = "float32"
     site: Site = NOWHERE
     scope: tuple[str, ...] = ()
-    call: int = 0
-    module_type: str = ""
+    calls: tuple[int, ...] = ()
+    types: tuple[str, ...] = ()
     parameter: Parameter | None = None
     known: Any = None
     inplace: bool = False

@@ -30,8 +30,12 @@ def known_array(op: Op) -> npt.NDArray[Any] | None:
 
 
 def parameter_value(parameter: Parameter) -> Value:
-    """Independent elements with the mean and deviation of the parameter; rows as similar as they are."""
-    std = parameter.std if math.isfinite(parameter.std) else 1.0
+    """Independent elements with the mean and deviation of the parameter; rows as similar as they are.
+
+    What nobody has filled is taken to be filled well, so that the rest of the model is judged for itself.
+    """
+    unfilled = 1 / math.sqrt(max(math.prod(parameter.shape[-1:] if parameter.init == "empty" else ()), 1))
+    std = parameter.std if math.isfinite(parameter.std) else unfilled
     mean = parameter.mean if math.isfinite(parameter.mean) else 0.0
     if abs(mean) <= _ERRORS * std / math.sqrt(max(parameter.numel, 1)):
         mean = 0.0

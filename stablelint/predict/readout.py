@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
 import numpy as np
 
 from stablelint.graph.families import RECTIFIERS, RESHAPES, SATURATING
+from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op
 from stablelint.predict.domain import Table, Value, pair_mean
 from stablelint.predict.functions import erf, function
@@ -38,7 +40,24 @@ def signals(found: Interpretation) -> Signals:
             rows.append(row)
             if not row.finite and nonfinite is None:
                 nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
+    nonfinite = _unwritten(graph, nonfinite)
     return Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+
+
+def _unwritten(graph: Graph, found: NonFinite | None) -> NonFinite | None:
+    """Memory that nobody has written may hold anything: what reads it before ``found`` is the first without a value.
+
+    Of random bits one float32 in 256 is infinite or NaN and half of the rest overflow when they are squared.
+    """
+    readers = sorted({op.index for readers in graph.unwritten.values() for op in readers})
+    if not readers:
+        return found
+    if found is not None and found.op < readers[0]:
+        return replace(found, beside=tuple(readers))
+    op = graph.ops[readers[0]]
+    return NonFinite(
+        op.index, op.name, op.site, "forward", "what its memory happened to hold", beside=tuple(readers[1:])
+    )
 
 
 def _doubts(found: Interpretation) -> tuple[str, ...]:
@@ -95,6 +114,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         name=op.name,
         site=op.site,
         block=found.graph.flow.block.get(op.index),
+        place=found.graph.places.get(op.index, ""),
         mean=value.mean,
         rms=rms,
         grad_rms=grad,

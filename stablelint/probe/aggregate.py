@@ -75,6 +75,7 @@ def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
         name=op.name,
         site=op.site,
         block=graph.flow.block.get(index),
+        place=graph.places.get(index, ""),
         mean=_mean([r.mean for r in readings]),
         rms=_geometric([r.rms for r in readings]),
         grad_rms=_geometric([r.grad_rms for r in readings if r.grad_rms is not None]),

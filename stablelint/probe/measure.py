@@ -171,15 +171,17 @@ def _read_fused(graph: Graph, gauge: Gauge) -> None:
 def _first_nonfinite_forward(recorded: Trace, gauge: Gauge) -> NonFinite | None:
     """The first op that yields NaN, or infinity that is not a mask and reaches the output."""
     graph = recorded.graph
+    unwritten = {op.index for readers in graph.unwritten.values() for op in readers}
     for index in sorted(gauge.readings):
         reading, op = gauge.readings[index], graph.ops[index]
-        if reading.finite or index not in graph.flow.signal:
+        if reading.finite or (index not in graph.flow.signal and index not in unwritten):
             continue
         value = gauge.outputs.get(index)
         nan = value is not None and bool(torch.isnan(value.detach()).any())
         if nan or op.index == graph.flow.sink:
             what = "NaN" if nan else "infinity"
-            return NonFinite(index, op.name, op.site, "forward", what)
+            beside = tuple(sorted(unwritten - {index}))
+            return NonFinite(index, op.name, op.site, "forward", what, beside=beside)
     return None
 
 

@@ -35,13 +35,15 @@ class Signal:
     - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
     - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
       ``entropy``: mean entropy of a row over log(row length).
-    - ``block``: position along the trunk, None beside it.
+    - ``block``: position along the trunk, None beside it; ``place``: which of the model's repeated blocks or steps
+      the op belongs to ("block 7 of 24"), empty outside of any.
     """
 
     op: int
     name: str
     site: Site
     block: int | None = None
+    place: str = ""
     mean: float | None = None
     rms: float | None = None
     grad_rms: float | None = None
@@ -60,8 +62,8 @@ class Signal:
 
     @property
     def label(self) -> str:
-        """How a message calls the op: its name and its module path."""
-        return f"{self.name} {self.site.module}".strip()
+        """How a message calls the op: its name, its module path and its place among repeated blocks."""
+        return " ".join(filter(None, (self.name, self.site.module, f"({self.place})" if self.place else "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class NonFinite:
     """The first op of a pass whose result holds NaN or infinity though its inputs did not.
 
     ``masked`` says that no parameter's gradient is hit: a ReLU, say, multiplies the NaN by an exact zero mask.
+    ``beside`` are further ops that would yield it from finite inputs, for they read memory that nobody has written.
     """
 
     op: int
@@ -86,6 +89,7 @@ class NonFinite:
     direction: Literal["forward", "backward"]
     what: str
     masked: bool = False
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

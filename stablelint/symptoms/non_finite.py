@@ -22,7 +22,7 @@ def non_finite(signals: Signals) -> Iterator[Hit]:
         fix="keep its argument away from the point where it or its derivative is infinite (add eps inside the root, "
         "clamp before log or division)",
         facts={"direction": found.direction, "op": found.name, "masked": found.masked},
-        span=(found.op,),
+        span=(found.op, *found.beside),
         modules=(found.site.module,),
         level=Level.WARNING if found.masked else Level.ERROR,
     )

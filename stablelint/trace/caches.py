@@ -7,6 +7,8 @@ import gc
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
+from types import CellType, FunctionType
 from typing import Any
 
 from torch import nn
@@ -15,38 +17,67 @@ from torch._subclasses.fake_tensor import FakeTensor
 from stablelint.trace.modules import is_scripted
 
 _Cached = functools._lru_cache_wrapper
-_known: list[Any] = []
-_modules_seen = 0
+_known: dict[int, Any] = {}
+_METHODS: dict[type, Any] = {
+    staticmethod: attrgetter("__func__"),
+    classmethod: attrgetter("__func__"),
+    property: attrgetter("fget"),
+}
+_sizes: dict[int, int] = {}  # namespace -> its size when it was looked through
 
 
 @contextmanager
 def forgotten_fakes(model: nn.Module) -> Iterator[None]:
     """Afterwards clear every cache that holds a fake tensor, which the next real call would be given."""
-    before = {id(each): each.cache_info().misses for each in (*_imported(), *_own(model))}
+    before = {id(each): each.cache_info().misses for each in _reachable(model)}
     try:
         yield
     finally:
-        for cached in (*_imported(), *_own(model)):
+        for cached in _reachable(model):
             computed = cached.cache_info().misses != before.get(id(cached), 0)
             if computed and _holds_fake(gc.get_referents(cached), 3):
                 cached.cache_clear()
 
 
-def _imported() -> Iterable[Any]:
-    """All cached functions; looked for again when something was imported."""
-    global _modules_seen
-    if len(sys.modules) != _modules_seen:
-        _modules_seen = len(sys.modules)
-        found = (each for each in gc.get_objects() if type(each) is _Cached)
-        _known[:] = [each for each in found if not str(each.__module__).startswith("stablelint.")]
-    return _known
-
-
-def _own(model: nn.Module) -> Iterator[Any]:
-    """Cached functions that the model made for itself."""
+def _reachable(model: nn.Module) -> Iterator[Any]:
+    """Cached functions of all imported modules, of the files that define the model, and of its own attributes."""
+    kinds = {type(module) for module in model.modules() if not is_scripted(module)}
+    spaces = [getattr(each, "__dict__", None) for each in tuple(sys.modules.values())]
+    spaces += [getattr(kind.forward, "__globals__", None) for kind in kinds]
+    for space in spaces:
+        if type(space) is dict and _sizes.get(id(space)) != len(space):  # asking the collector costs ten times as much
+            _sizes[id(space)] = len(space)
+            _known.update((id(each), each) for each in _defined(space))
+    yield from _known.values()
     for module in model.modules():
         if not is_scripted(module):
-            yield from (value for value in vars(module).values() if type(value) is _Cached)
+            yield from _functions(list(vars(module).values()))
+
+
+def _defined(space: dict[str, Any]) -> list[Any]:
+    """Cached functions in the namespace of a module: as such, under decorators, and as methods of its classes."""
+    home = space.get("__name__")
+    values = list(space.values())
+    for value in space.values():
+        # isinstance would ask lazy stand-ins for their class
+        if issubclass(type(value), type) and getattr(value, "__module__", None) == home:
+            values += [_METHODS[type(each)](each) if type(each) in _METHODS else each for each in vars(value).values()]
+    return _functions(values)
+
+
+def _functions(values: list[Any]) -> list[Any]:
+    """Those of ``values`` that are cached, and those that functions among them close over."""
+    closures = [value.__closure__ for value in values if type(value) is FunctionType and value.__closure__]
+    held = [_content(cell) for cells in closures for cell in cells]
+    found = [value for value in (*values, *held) if type(value) is _Cached]
+    return [each for each in found if not str(each.__module__).startswith("stablelint.")]
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing assigned yet
+        return None
 
 
 def _holds_fake(values: Iterable[Any], depth: int) -> bool:

@@ -37,6 +37,8 @@ _NAMES_KEPT = {"__getitem__": "getitem", "__setitem__": "setitem", "__contains__
 
 def raw_name(function: Function) -> str:
     """The name under which torch knows ``function``: the attribute for a property, no overload."""
+    if function is torch.autograd.grad:  # a property is called so, too
+        return "autograd_grad"
     name = getattr(function, "__name__", None) or type(function).__name__
     if name in ("__get__", "__set__"):
         owner = getattr(getattr(function, "__self__", None), "__name__", "")

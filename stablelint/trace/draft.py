@@ -19,8 +19,8 @@ class Draft:
     attrs: dict[str, Any]
     site: Site
     scope: tuple[str, ...]
-    call: int
-    module_type: str
+    calls: tuple[int, ...]
+    types: tuple[str, ...]
     inplace: bool = False
     guessed: bool = False
     shape: tuple[int, ...] = ()
@@ -30,6 +30,16 @@ class Draft:
 
     def describe(self, result: torch.Tensor, known: Any) -> None:
         """Take shape and dtype from the op's (first) result."""
-        self.shape = tuple(int(size) for size in result.shape)
+        self.shape = _nested_shape(result) if result.is_nested else tuple(int(size) for size in result.shape)
         self.dtype = str(result.dtype).removeprefix("torch.")
         self.known = known
+
+
+def _nested_shape(tensor: Any) -> tuple[int, ...]:
+    """The shape of a nested tensor, its uneven axis as long as on average (jagged) or at most (strided)."""
+    with torch._C.DisableTorchFunctionSubclass(), torch._C.DisableTorchFunction():
+        if tensor.layout is not torch.jagged:
+            return (len(sizes := tensor._nested_tensor_size()), *(int(size) for size in sizes.amax(0)))
+        batch, flat = tensor._offsets.shape[0] - 1, list(tensor._values.shape)
+        flat[tensor._ragged_idx - 1] //= max(1, batch)
+        return (batch, *flat)

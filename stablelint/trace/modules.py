@@ -22,6 +22,7 @@ class _Running(NamedTuple):
     module: nn.Module
     path: str
     call: int
+    kind: str
 
 
 class ModuleStack:
@@ -61,7 +62,7 @@ class ModuleStack:
             outer = self._stack[-1].path if self._stack else ""
             path = self._paths[id(module)] = f"{outer}.<{type(module).__name__}>".lstrip(".")
             self._keep.append(module)
-        self._stack.append(_Running(module, path, self._calls[path]))
+        self._stack.append(_Running(module, path, self._calls[path], type(module).__name__))
         self._calls[path] += 1
 
     def _leave(self, module: nn.Module, args: Any, result: Any) -> None:
@@ -76,9 +77,8 @@ class ModuleStack:
         """Whether TorchScript runs, which calls torch without the recorder seeing what belongs to what."""
         return bool(self._stack) and is_scripted(self._stack[-1].module)
 
-    def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], int, str]:
-        """Site, scope, call number and module type of an op that ``frame`` is about to record."""
-        scope = tuple(running.path for running in self._stack)
+    def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+        """Site of an op that ``frame`` is about to record, and paths, call numbers and classes of the stack."""
         inner = self._stack[-1] if self._stack else None
         path = inner.path if inner else ""
         found = user_frame(frame, self.boundary)
@@ -91,7 +91,8 @@ class ModuleStack:
             site = Site(path, *position(found))
         else:
             site = Site(path)
-        return site, scope, inner.call if inner else 0, type(inner.module).__name__ if inner else ""
+        _, scope, calls, types = zip(*self._stack, strict=True) if self._stack else ((), (), (), ())
+        return site, scope, calls, types
 
     def _in_torch_container(self) -> bool:
         """Whether a layer of torch runs that a container of torch called: the user's line is that of the container."""

@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -25,7 +26,8 @@ from stablelint.trace.provenance import Builder, Moments, Provenance
 _INIT_FILE = nn.init.__file__
 # Writes of values into memory that another function allocated carry the writer's name; these only pass values on.
 _PASSED_ON = frozenset({"clone", "detach", "contiguous", "to", "type", "float", "half", "double", "bfloat16", "data"})
-_NO_VALUES = frozenset({"empty", "empty_like", "new_empty", "empty_strided"})
+#: Allocate and write nothing.
+NO_VALUES = frozenset({"empty", "empty_like", "new_empty", "empty_strided"})
 _PLAIN_INPLACE = frozenset(
     {"requires_grad_", "detach_", "share_memory_", "resize_", "retain_grad", "set_", "swapaxes_"}
 )
@@ -33,18 +35,33 @@ _PLAIN_INPLACE = frozenset(
 _LEAKS = frozenset({"numpy", "__array__", "data_ptr", "__dlpack__", "untyped_storage", "storage", "_typed_storage"})
 
 
+class _Writer(NamedTuple):
+    """Who last wrote (``numel`` elements of) a memory, and the line that allocated it when that gave it no values."""
+
+    memory: StorageWeakRef
+    name: str
+    site: Site
+    numel: int
+    allocated: Site | None
+
+
 class Origins:
     """What was observed while a model was built; empty until ``observe_build`` ran."""
 
     def __init__(self) -> None:
-        self._writers: dict[int, tuple[StorageWeakRef, str, Site, int]] = {}
+        self._writers: dict[int, _Writer] = {}
         self._modules: dict[int, tuple[weakref.ref[nn.Module], Site]] = {}
         self.provenance = Provenance()
 
     def parameter(self, tensor: torch.Tensor) -> tuple[str, Site] | None:
         """The function that last wrote the values of ``tensor`` and the user line that it was called from."""
         found = self._writer(tensor)
-        return None if found is None else (found[1], found[2])
+        return None if found is None else (found.name, found.site)
+
+    def allocation(self, tensor: torch.Tensor) -> Site | None:
+        """The user line that made the memory of ``tensor`` without giving it values."""
+        found = self._writer(tensor)
+        return None if found is None else found.allocated
 
     def module(self, module: nn.Module) -> Site | None:
         """The user line that constructed ``module``."""
@@ -54,25 +71,34 @@ class Origins:
     def loaded(self, tensor: torch.Tensor, moments: Moments | None = None) -> None:
         """The values of ``tensor`` come from a checkpoint; ``moments`` are theirs when it is not allocated."""
         self._write(tensor, "checkpoint", Site())
-        if moments is None:
-            self.provenance.written(tensor)
-        else:
+        if moments is not None:
             self.provenance.measured(tensor, moments)
 
-    def _writer(self, tensor: torch.Tensor) -> tuple[StorageWeakRef, str, Site, int] | None:
+    def _writer(self, tensor: torch.Tensor) -> _Writer | None:
         try:
             return self._writers.get(tensor.untyped_storage()._cdata)
-        except (RuntimeError, NotImplementedError):  # lazy and sparse tensors have no storage
+        except (RuntimeError, NotImplementedError, ValueError):  # lazy and sparse tensors have no storage
             return None
 
     def _write(self, tensor: torch.Tensor, name: str, site: Site) -> None:
         try:
             storage = tensor.untyped_storage()
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError, ValueError):
             return
         # The weak reference keeps the address from being used again without keeping the memory.
         reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-        self._writers[storage._cdata] = (reference, name, site, tensor.numel())
+        before = self._writers.get(storage._cdata)
+        allocated = site if name in NO_VALUES else before.allocated if before is not None else None
+        self._writers[storage._cdata] = _Writer(reference, name, site, tensor.numel(), allocated)
+
+    def _name_constructor(self, parameter: torch.Tensor | None, frame: FrameType, boundary: FrameType | None) -> None:
+        """Legacy constructors (``torch.Tensor(n)``) pass no function mode; the line of the registration stands."""
+        if parameter is None or is_lazy(parameter) or self._writer(parameter) is not None:
+            return
+        if not self.provenance.unfilled(parameter):
+            return
+        found = user_frame(frame, boundary)
+        self._write(parameter, "empty", Site("", *position(found)) if found is not None else Site())
 
     def _construct(self, module: nn.Module, site: Site) -> None:
         self._modules[id(module)] = (weakref.ref(module), site)
@@ -81,7 +107,7 @@ class Origins:
         """``other`` stands for ``tensor`` from now on."""
         found = self._writer(tensor)
         if found is not None:
-            self._write(other, found[1], found[2])
+            self._write(other, found.name, found.site)
 
 
 @contextmanager
@@ -116,7 +142,11 @@ def observe_build(
         return wrapper
 
     def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        return builder.registered(module, name, parameter) if threading.get_ident() == thread else None
+        if threading.get_ident() != thread:
+            return None
+        with torch._C.DisableTorchFunction():
+            origins._name_constructor(parameter, sys._getframe(1), boundary)
+        return builder.registered(module, name, parameter)
 
     hook = register_module_parameter_registration_hook(registered)  # type: ignore[arg-type]  # what it returns is used
     try:
@@ -158,10 +188,10 @@ class _Writes(TorchFunctionMode):
                 # Initialisers of torch and of libraries skip tensors on meta; they must not know.
                 return False if name == "is_meta" else torch.device("cpu") if out.type == "meta" else out
             return out
-        leaks = name in _LEAKS and args and isinstance(args[0], torch.Tensor)
-        if leaks and self._origins.provenance.unfilled(args[0]):
-            self._origins.provenance.written(args[0])
-            self._note(args[0], name, sys._getframe(1))
+        if name in _LEAKS and args and isinstance(args[0], torch.Tensor):
+            before = self._origins._writer(args[0])
+            if before is not None and before.name in NO_VALUES:
+                self._note(args[0], name, sys._getframe(1))
         frame = sys._getframe(1)
         if is_inplace(name):
             target = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
@@ -177,7 +207,7 @@ class _Writes(TorchFunctionMode):
         initialiser, inside = _initialiser(frame)
         if not inside and is_torch_file(frame.f_code.co_filename):
             before = self._origins._writer(target)
-            if before is not None and target.numel() < before[3]:
+            if before is not None and target.numel() < before.numel:
                 return  # nn.Embedding zeroes the row of padding_idx: no initialisation of its own
         self._note(target, initialiser or name, frame)
 
@@ -191,11 +221,13 @@ class _Writes(TorchFunctionMode):
             self._origins._writer(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
         ]
         known = [source for source in sources if source is not None]
-        if name in _PASSED_ON and known:
-            self._origins._write(out, known[0][1], known[0][2])
+        if name in NO_VALUES:  # of another tensor it has the shape only
+            self._note(out, name, frame)
+        elif name in _PASSED_ON and known:
+            self._origins._write(out, known[0].name, known[0].site)
         elif len(known) == 1:  # torch.randn(n, n) * 0.02 is still randn
-            self._note(out, known[0][1], frame)
-        elif name not in _NO_VALUES or not sources:
+            self._note(out, known[0].name, frame)
+        else:
             self._note(out, name, frame)
 
     def _note(self, tensor: torch.Tensor, name: str, frame: FrameType) -> None:

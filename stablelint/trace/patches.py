@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import Function
 from torch.utils._pytree import tree_leaves
 
@@ -89,6 +90,27 @@ def convertible_modules(active: bool) -> Iterator[None]:
         with _attribute(nn.Module, "_apply", apply, original):
             yield
     else:
+        yield
+
+
+@contextmanager
+def eager_compiled() -> Iterator[None]:
+    """Run what the user wrapped in ``torch.compile`` as it is written, and control flow operators as Python does."""
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_attribute(torch, "cond", _cond, torch.cond))
+        yield
+
+
+def _cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Any = ()) -> Any:
+    return (true_fn if pred else false_fn)(*operands)
+
+
+@contextmanager
+def whole_lists() -> Iterator[None]:
+    """Let ``tolist`` of a fake tensor be one call, as it is on a real one, not one per element."""
+    with _attribute(FakeTensor, "tolist", torch.Tensor.tolist, FakeTensor.tolist):
         yield
 
 

@@ -39,11 +39,13 @@ class Surroundings(Protocol):
     def opaque(self) -> bool:
         """Whether what runs cannot be recorded op by op."""
 
-    def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], int, str]:
-        """Site, scope, call number and module type of what ``frame`` is about to do."""
+    def place(self, frame: FrameType | None) -> tuple[Site, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+        """Site of what ``frame`` is about to do, and paths, call numbers and classes of the running modules."""
 
 
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
+_NOT_ON_FAKES = ("__format__", "tolist")
+_NEW_PARAMETER = torch.nn.Parameter.__new__.__code__
 
 
 class Recorder(TorchFunctionMode):
@@ -100,21 +102,22 @@ class Recorder(TorchFunctionMode):
         kind = (
             "reshape" if tensor.numel() == other.numel() else "getitem" if tensor.numel() < other.numel() else "expand"
         )
-        site, scope, call, module_type = self._surroundings.place(sys._getframe(1))
-        draft = Draft(kind, (index,), {}, site, scope, call, module_type)
+        site, scope, calls, types = self._surroundings.place(sys._getframe(1))
+        draft = Draft(kind, (index,), {}, site, scope, calls, types)
         return self._append(draft, tensor, self.graph.call_function(torch.Tensor.view, (self.nodes[index],)))
 
     def _leaf(self, kind: str, tensor: torch.Tensor, op: str, target: str, attrs: dict[str, Any]) -> int:
-        site, scope, call, module_type = self._surroundings.place(sys._getframe(1))
+        site, scope, calls, types = self._surroundings.place(sys._getframe(1))
         if kind in ("input", "parameter"):
             site = Site(module=attrs["name"].rpartition(".")[0] if kind == "parameter" else "")
-        draft = Draft(kind, (), attrs, site, scope, call, module_type, tensor=tensor)
+        draft = Draft(kind, (), attrs, site, scope, calls, types, tensor=tensor)
         return self._append(draft, tensor, self.graph.create_node(op, target))
 
     def _updated(self, tensor: torch.Tensor, index: int, write: int) -> int:
         """An op for ``tensor`` after another tensor on its memory was written."""
-        origin = self.drafts[write]
-        draft = Draft("setitem", (index, write), {}, origin.site, origin.scope, origin.call, origin.module_type, True)
+        site = self.drafts[write].site
+        _, scope, calls, types = self._surroundings.place(sys._getframe(1))
+        draft = Draft("setitem", (index, write), {}, site, scope, calls, types, True)
         node = self.graph.call_function(operator.setitem, (self.nodes[index], self.nodes[write]))
         return self._append(draft, tensor, node)
 
@@ -145,6 +148,8 @@ class Recorder(TorchFunctionMode):
                 return opened(func)(*args, **kwargs)
         if raw == "__format__" and args[0].dim() > 0:
             return func(*args, **kwargs)
+        if raw == "detach" and sys._getframe(1).f_code is _NEW_PARAMETER:
+            return func(*args, **kwargs)  # fake tensors only: a parameter on plain ones makes no call
         if raw == "__iter__":
             with self:
                 return iter(args[0].unbind(0))
@@ -165,8 +170,8 @@ class Recorder(TorchFunctionMode):
             for tensor in tensors:
                 self.find(tensor)  # a leaf must be described before it changes
         try:
-            if raw == "__format__" and self.fake is not None:
-                raise NotImplementedError("a fake tensor is printed without its value")
+            if raw in _NOT_ON_FAKES and self.fake is not None:
+                raise NotImplementedError("printed without its value, or taken apart element by element")
             out = func(*args, **kwargs)
         except Exception as error:
             shaped = shape_rule(raw, args, kwargs) if self.fake is not None else None
@@ -207,13 +212,13 @@ class Recorder(TorchFunctionMode):
         inputs = tuple(self.find(tensor) for _, tensor in call.operands)
         node_args = tuple(self._node_argument(arg) for arg in args)
         node_kwargs = {str(key): self._node_argument(value) for key, value in kwargs.items()}
-        site, scope, number, module_type = self._surroundings.place(frame)
+        site, scope, calls, types = self._surroundings.place(frame)
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         if followed is not None:
             self.values.follow(func, raw_name(func), args, kwargs, followed, outputs, target)
         single = isinstance(out, torch.Tensor) or target is not None or not outputs
         result = target if target is not None else outputs[0] if outputs else None
-        draft = Draft(call.name, inputs, call.attrs, site, scope, number, module_type, target is not None, guessed)
+        draft = Draft(call.name, inputs, call.attrs, site, scope, calls, types, target is not None, guessed)
         index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
         operands = tuple(tensor for _, tensor in call.operands)
         if target is not None:
@@ -225,7 +230,7 @@ class Recorder(TorchFunctionMode):
             return
         self._tell(index, operands, result)
         for item, output in enumerate(outputs):
-            part = Draft("getitem", (index,), {"item": item}, site, scope, number, module_type)
+            part = Draft("getitem", (index,), {"item": item}, site, scope, calls, types)
             node = self.graph.call_function(operator.getitem, (self.nodes[index], item))
             at = self._append(part, output, node)
             self.bindings.bind(output, at)

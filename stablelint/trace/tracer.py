@@ -25,9 +25,11 @@ from stablelint.trace.modules import ModuleStack, is_scripted
 from stablelint.trace.origins import Origins
 from stablelint.trace.patches import (
     convertible_modules,
+    eager_compiled,
     recorded_autograd_functions,
     recorded_script_functions,
     transformers_unaware,
+    whole_lists,
 )
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
@@ -140,6 +142,8 @@ class _Run:
             self._name_weights(stack)
             args, kwargs = self._given_inputs()
             stack.enter_context(transformers_unaware())
+            stack.enter_context(eager_compiled())
+            stack.enter_context(whole_lists())
             stack.enter_context(recorded_autograd_functions(self.recorder))
             stack.enter_context(recorded_script_functions(self.recorder))
             stack.enter_context(convertible_modules(self.fake is not None))

@@ -88,7 +88,10 @@ class Values:
         if self.level(tensor) is not Level.PURE or tensor.numel() > EXPOSED_LIMIT:
             return None
         with unset_fake_temporarily(), torch._C.DisableTorchFunction():
-            return self._followed[id(tensor)][0].tolist()
+            try:
+                return self._followed[id(tensor)][0].tolist()
+            except (RuntimeError, NotImplementedError):  # sparse, nested, or one of many inside vmap
+                return None
 
     def given(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether the example inputs decide the values of all ``tensors``."""

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from stablelint.graph.op import Parameter
 from stablelint.site import Site
-from stablelint.trace.origins import Origins
+from stablelint.trace.origins import NO_VALUES, Origins
 
 _SAMPLE = 1 << 22  # elements above which every n-th one is read
 _EXACT = 1 << 14  # elements up to which statistics are computed in double
@@ -32,15 +32,18 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
     similarity = None
     origin = origins.parameter(tensor) if origins is not None else None
     init, init_site = origin if origin is not None else (None, None)
-    if origins is not None and not is_lazy(tensor) and origins.provenance.unfilled(tensor):
-        init = "empty"
     virtual = origins.provenance.moments(tensor) if origins is not None and tensor.is_meta else None
     if virtual is not None:
         mean, std, rms, similarity = virtual
-    elif not is_lazy(tensor) and init != "empty":
+    elif not is_lazy(tensor):
         with torch.no_grad():
             mean, std, rms = _moments(tensor.detach())
             similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(tensor.detach())
+    if origins is not None and math.isnan(std) and not is_lazy(tensor) and origins.provenance.unfilled(tensor):
+        init, similarity = "empty", None
+        init_site = origins.allocation(tensor) or init_site
+    elif init in NO_VALUES:
+        init = None  # filled by what was not observed
     if init_site is not None:
         init_site = Site(name.rpartition(".")[0], init_site.file, init_site.line, init_site.column)
     return Parameter(

@@ -228,8 +228,17 @@ def test_where_ways_meet_the_one_with_fewest_layers_counts():
     x = draft.linear(draft.input(2, 8))
     short = draft.linear(x)
     long = layers(draft, x, 3)[-1]
-    draft.op("cat", short, long)
+    draft.op("add", short, long)
     assert runs(draft.graph()) == [(x, short)]
+
+
+def test_layers_beside_a_concatenated_skip_are_a_run_of_their_own():
+    draft = Draft()
+    x = draft.linear(draft.input(2, 8))
+    short = draft.linear(x)
+    deep = layers(draft, x, 3)
+    draft.op("cat", short, deep[-1])
+    assert runs(draft.graph()) == [(x, short), tuple(deep)]
 
 
 def test_a_zero_initialised_layer_is_no_way_out():

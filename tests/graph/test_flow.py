@@ -34,7 +34,7 @@ def test_the_branch_of_a_residual_block_is_signal_but_not_trunk():
     assert inner in flow.signal
 
 
-def test_the_bottom_of_a_u_net_is_not_on_the_trunk():
+def test_a_single_layer_beside_a_concatenated_skip_is_not_on_the_trunk():
     draft = Draft()
     top = draft.linear(draft.input(2, 8))
     bottom = draft.branch(top, "avg_pool", "linear", "upsample")

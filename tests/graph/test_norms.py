@@ -147,7 +147,6 @@ def test_a_batch_norm_by_stored_statistics_is_frozen():
     assert (norms[scaled].source.index, norms[scaled].frozen) == (x, True)
 
 
-@pytest.mark.xfail(strict=True, reason="the statistic is the mask's own, but the masked value counts as its multiple")
 def test_a_masked_value_over_the_count_of_its_mask_is_no_norm():
     draft = Draft()
     x = draft.linear(draft.input(2, 8))

@@ -151,7 +151,6 @@ def test_a_sum_that_reaches_no_output_is_no_residual():
     assert len(draft.graph(dead).residuals()) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the norm is taken for the fork though the stream passes beside it")
 def test_branches_of_one_norm_that_are_added_one_by_one_fork_at_the_stream():
     draft = Draft()
     x = draft.linear(draft.input(2, 8))

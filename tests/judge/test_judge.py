@@ -44,6 +44,14 @@ def test_without_signals_a_cause_is_at_least_a_warning():
         assert (found.level, found.standing, found.evidence) == (expected, Standing.NOT_PROBED, None)
 
 
+@pytest.mark.parametrize("signals", [FLAT, None])
+def test_a_hit_that_says_itself_that_it_does_no_harm_explains_nothing(signals):
+    seen = [(symptom("dead-units"), replace(hit(9, 3), level=Level.ERROR))] if signals else []
+    found = judge([(cause("dead-units"), replace(hit(3), level=Level.NOTE))], seen, signals)
+    assert {(finding.name, finding.level) for finding in found} >= {("some-cause", Level.NOTE)}
+    assert len(found) == 1 + len(seen)
+
+
 def test_a_weak_symptom_does_not_lower_the_level_of_a_rule():
     seen = replace(hit(9), level=Level.NOTE)
     found = one(judge([(cause("dead-units"), hit())], [(symptom("dead-units"), seen)], FLAT))

@@ -33,6 +33,27 @@ def settings():
     return object()
 
 
+def decorated(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+@decorated
+@functools.cache
+def wrapped_table(width):
+    return torch.zeros(width)
+
+
+class Tables:
+    @staticmethod
+    @functools.cache
+    def method_table(width):
+        return torch.zeros(width)
+
+
 class Cached(nn.Module):
     def __init__(self):
         super().__init__()
@@ -40,6 +61,7 @@ class Cached(nn.Module):
 
     def forward(self, x):
         settings()
+        x = x + wrapped_table(4) + Tables.method_table(4)
         return x + table(4) + tables(4)["all"][0] + self.own(4)
 
 

@@ -117,23 +117,6 @@ def test_parametrized_weights_are_known() -> None:
         assert found[name].std == pytest.approx((3 * N) ** -0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("allocate", [True, False])
-@pytest.mark.parametrize("size", [8, N])
-@pytest.mark.parametrize("make", [torch.empty, torch.Tensor])
-def test_memory_that_nobody_writes_is_empty(allocate: bool, size: int, make) -> None:
-    with observe_build(allocate=allocate) as origins:
-        model = Holder(lambda: nn.Parameter(make(size, size)))
-        other = nn.Parameter(torch.empty_like(nn.Linear(size, size).weight))
-        model.other = other
-        model.numpy = nn.Parameter(torch.empty(8))
-        model.numpy.detach().numpy()[:] = 1.0
-    found = describe(named_tensors(model), origins)
-    for name in ("w", "other"):
-        assert found[name].init == "empty"
-        assert math.isnan(found[name].std)
-    assert found["numpy"].mean == 1.0
-
-
 def test_small_tensors_have_their_values_and_code_sees_no_meta() -> None:
     class Net(nn.Module):
         def __init__(self):

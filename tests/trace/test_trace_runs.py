@@ -213,10 +213,11 @@ def test_lazy_modules_are_materialised():
 def test_repeated_calls_of_a_module_are_numbered():
     block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
     graph = trace(Functional(lambda net, x: net.block(net.block(x)), block=block), Inputs(X)).graph
-    assert [(op.scope, op.call) for op in graph if op.name == "tanh"] == [
-        (("", "block", "block.1"), 0),
-        (("", "block", "block.1"), 1),
+    assert [(op.scope, op.calls) for op in graph if op.name == "tanh"] == [
+        (("", "block", "block.1"), (0, 0, 0)),
+        (("", "block", "block.1"), (0, 1, 1)),
     ]
+    assert graph.ops[-1].types == ("Functional", "Sequential", "Tanh")
 
 
 # ---- the listener

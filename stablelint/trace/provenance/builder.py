@@ -19,6 +19,7 @@ from stablelint.trace.provenance.contents import Contents
 from stablelint.trace.provenance.replay import EMPTY, RANDOM, Replay
 from stablelint.trace.provenance.sample import Sample, draw
 from stablelint.trace.provenance.store import Provenance
+from stablelint.trace.provenance.unwritten import mark
 
 #: Elements up to which a tensor of floats is made for real: vectors, tables of frequencies, small weights.
 SMALL = 1 << 16
@@ -119,12 +120,8 @@ class Builder(TorchDispatchMode):
             if made is not None:
                 return made
         out = func(*args, **kwargs)
-        for place, name in kind.written:
-            target = kwargs.get(name, args[place] if place < len(args) else None)
-            if isinstance(target, torch.Tensor):
-                self._provenance.written(target)
         if kind.name in EMPTY:
-            self._provenance.allocated(out)
+            mark(out)
         return out
 
     def _unallocated(self, func: Any, kind: _Kind, args: Sequence[Any], kwargs: dict[str, Any]) -> torch.Tensor | None:
@@ -147,7 +144,7 @@ class Builder(TorchDispatchMode):
             size = real.untyped_storage().nbytes()
             self._constants.append((StorageWeakRef(real.untyped_storage()), size))  # type: ignore[no-untyped-call]
             if kind.name in EMPTY:
-                self._provenance.allocated(real)
+                mark(real)
             return real
         self._provenance.put(out, self._replay.factory(func, kind.name, args, kwargs, out))
         return out
@@ -166,8 +163,6 @@ class Builder(TorchDispatchMode):
             return kind.name == "allclose" or args[0] is args[1]
         if allocated or kind.name in ("_local_scalar_dense", "is_nonzero"):
             new_args, new_kwargs = tree_map(self._drawn, (tuple(args), kwargs))
-            for target in allocated:
-                self._provenance.written(target)
             return func(*new_args, **new_kwargs)
         dropped = ("generator",) if kind.name.endswith("_") else ("generator", "pin_memory")
         on_meta = {key: value for key, value in kwargs.items() if key not in dropped}
@@ -203,7 +198,7 @@ class Builder(TorchDispatchMode):
             return out
         if kind.name in EMPTY:
             real = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
-            self._provenance.allocated(real)
+            mark(real)
             return real
         sample = self._provenance.sample(out)
         return draw(sample, out.shape, out.dtype) if sample.known else out

@@ -100,8 +100,14 @@ class Contents:
         else:
             self.patches.append(Patch(region, sample, region.numel))
         if len(self.patches) > _MOST_REGIONS:
-            mixed = mixture([(patch.sample, patch.left) for patch in self.patches])
-            self.patches = [Patch(Region((self.size,), (1,), 0), mixed, self.size)]
+            self._merge()
+
+    def _merge(self) -> None:
+        """One patch for all that is filled; what is not stays above it, for further writes go there first."""
+        filled = [patch for patch in self.patches if patch.sample.filled]
+        mixed = mixture([(patch.sample, patch.left) for patch in filled])
+        whole = Patch(Region((self.size,), (1,), 0), mixed, sum(patch.left for patch in filled))
+        self.patches = [whole, *(patch for patch in self.patches if not patch.sample.filled)]
 
     def parts(self, region: Region) -> list[tuple[Sample, float]]:
         """The distributions inside ``region``, with the number of elements of each."""

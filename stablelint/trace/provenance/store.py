@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from stablelint.trace.bindings import storage_of
 from stablelint.trace.provenance.contents import Contents, Region, moments
-from stablelint.trace.provenance.sample import UNKNOWN, Sample, of_tensor
+from stablelint.trace.provenance.sample import UNFILLED, UNKNOWN, Sample, of_tensor
+from stablelint.trace.provenance.unwritten import marked
 
 _SWEEP = 4096  # new memories between two sweeps of those that are gone
 
@@ -30,7 +31,6 @@ class Provenance:
 
     def __init__(self) -> None:
         self._contents: dict[int, tuple[StorageWeakRef, Contents]] = {}
-        self._unfilled: dict[int, StorageWeakRef] = {}
         self._measured: dict[int, list[tuple[StorageWeakRef, Region, Moments]]] = {}
         self._next_sweep = _SWEEP
 
@@ -43,7 +43,7 @@ class Provenance:
         contents = self.contents(tensor)
         if contents is not None:
             return any(not sample.filled for sample, _ in contents.parts(Region.of(tensor)))
-        return storage_of(tensor) in self._unfilled
+        return marked(tensor)
 
     def moments(self, tensor: torch.Tensor) -> Moments | None:
         """Statistics of a tensor that was not allocated; None for any other."""
@@ -80,7 +80,7 @@ class Provenance:
             return UNKNOWN if contents is None else contents.read(Region.of(tensor))
         if tensor.layout is not torch.strided:
             return UNKNOWN
-        return of_tensor(tensor)
+        return UNFILLED if marked(tensor) else of_tensor(tensor)
 
     # ---- noting
 
@@ -113,13 +113,3 @@ class Provenance:
         storage = tensor.untyped_storage()
         reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         self._measured.setdefault(storage._cdata, []).insert(0, (reference, Region.of(tensor), moments))
-
-    def allocated(self, tensor: torch.Tensor) -> None:
-        """``tensor`` is allocated memory that nobody has written."""
-        storage = tensor.untyped_storage()
-        self._unfilled[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-
-    def written(self, tensor: torch.Tensor) -> None:
-        """Somebody writes into ``tensor``, which is allocated."""
-        if self._unfilled:
-            self._unfilled.pop(storage_of(tensor) or 0, None)
