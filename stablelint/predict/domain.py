@@ -72,8 +72,8 @@ class Value:
       mean peak, uniform peak and entropy of softmax rows.
     - ``reduced`` says that the value is the sum of another value over axes times a factor; ``exponent`` that it is exp
       of another; ``segments`` are the parts that were joined along an axis; ``steps`` the inputs of a recurrent layer
-      by time; ``parameter`` the parameter that the tensor is, with statistics that no table holds; ``unmerged`` the same
-      tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
+      by time; ``parameter`` the parameter that the tensor is, with statistics that no table holds; ``unmerged`` the
+      same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     """
 
     shape: tuple[int, ...]
