@@ -66,7 +66,10 @@ class Value:
     the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     ``marginal`` is the shape of the distribution of an element where it is not normal; ``tilts`` and ``joints`` say for
     each parent how the dependence of the cotangent on the value (``slant`` and ``joint``) carries over, by default not
-    at all (:mod:`stablelint.predict.slant`).
+    at all (:mod:`stablelint.predict.slant`). ``mixed`` names for each parent the axes along which random weights make up
+    its cotangent, ``mask`` says which axis an activation masks, the
+    correlation of the masks of two samples and E[f'^4] / E[f'^2]^2 - 1, ``uncertain`` what else the op adds to the
+    variance of ln g^2; ``spread``, ``unsure`` and ``alike`` collect that (:mod:`stablelint.predict.spread`).
     """
 
     shape: tuple[int, ...]
@@ -89,7 +92,13 @@ class Value:
     marginal: Marginal | None = None
     tilts: tuple[Tilt | None, ...] = ()
     joints: tuple[Joint | None, ...] = ()
+    mixed: tuple[tuple[int, ...], ...] = ()
+    uncertain: float = 0.0
+    mask: Callable[[], tuple[int, float, float]] | None = None
     cotangent: Table | None = None
+    spread: float = 0.0
+    unsure: float = 0.0
+    alike: float = 0.0
     slant: Slant | None = None
     joint: Table | None = None
     focus: Profile = field(default_factory=dict)

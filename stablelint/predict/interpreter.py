@@ -17,6 +17,8 @@ from stablelint.predict.domain import LIMIT, Table, Value, copied, settle
 from stablelint.predict.leaves import known_array, leaf, parameter_value
 from stablelint.predict.profile import carried_back, mixed
 from stablelint.predict.slant import combined
+from stablelint.predict.spread import UNKNOWN, of_mask, of_weights
+from stablelint.predict.spread import combined as joint_spread
 from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
 from stablelint.predict.transfer.shaping import reshaped
@@ -110,14 +112,33 @@ def _send(value: Value, parent: Value, table: Table, place: int) -> None:
         table.flat[-1] *= factor
         table = settle(table, parent.shape)
     _join(value, parent, table, place)
+    spread, alike = _spread(value, parent, table, place)
+    unsure = value.unsure + value.uncertain
     if parent.cotangent is None:
         parent.cotangent, parent.focus, parent.slant = table, focus, slant
+        parent.spread, parent.unsure, parent.alike = spread, unsure, alike
         return
     before, more = float(parent.cotangent.flat[-1]), float(table.flat[-1])
     if focus or parent.focus:
         parent.focus = mixed([(before, parent.focus), (more, focus)], parent.shape)
+    parent.alike = (before * parent.alike + more * alike) / (before + more) if before + more > 0 else alike
+    parent.spread = joint_spread(before, parent.spread, more, spread)
+    parent.unsure = joint_spread(before, parent.unsure, more, unsure)
     parent.slant = combined(before, parent.slant, more, slant)
     parent.cotangent = np.minimum(parent.cotangent + table, LIMIT)
+
+
+def _spread(value: Value, parent: Value, back: Table, place: int) -> tuple[float, float]:
+    """The variance of ln g^2 of what ``value`` sends, and how alike its directions are."""
+    spread, alike = value.spread, value.alike
+    if value.mask is not None and place == 0 and back.ndim > 1:
+        axis, correlation, excess = value.mask()
+        alike *= correlation**2
+        spread += of_mask(back, axis, parent.shape, alike, excess)
+    if place < len(value.mixed) and value.mixed[place]:
+        added, alike = of_weights(back, value.mixed[place], parent.shape, alike)
+        spread += added
+    return spread, alike
 
 
 def _join(value: Value, parent: Value, table: Table, place: int) -> None:
@@ -275,7 +296,9 @@ def passed_through(call: Call) -> Value:
         table.flat[-1] = 1.0
         return Value(call.shape, table, 0.0)
     if source.shape == call.shape:
-        return copied(source)
+        same = copied(source)
+        same.uncertain = UNKNOWN
+        return same
     table = np.full((2,) * rank, source.mean**2)
     table.flat[-1] = source.power
     ratio = float(np.prod(call.shape, dtype=float) / max(np.prod(source.shape, dtype=float), 1.0))
@@ -286,4 +309,4 @@ def passed_through(call: Call) -> Value:
         back.flat[-1] = float(g.flat[-1]) * ratio
         return back
 
-    return Value(call.shape, table, source.mean, ((source, pull),))
+    return Value(call.shape, table, source.mean, ((source, pull),), uncertain=UNKNOWN)

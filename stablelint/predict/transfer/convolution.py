@@ -146,7 +146,7 @@ def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) ->
         shape, reshape_table(table, grouped_out, shape), mean, ((x, to_input), (weight, to_weight)),
         alignments=({0: Along(0), **{axis: Along(axis, reach=w.reach) for axis, w in space_axes.items()}}, {}),
         profile={axis: w.profile for axis, w in space_axes.items() if w.profile is not None},
-        joints=(joint, None),
+        joints=(joint, None), mixed=((1,), ()),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ start, so that tanh(relu(x)) or x * sigmoid(x) are not taken for functions of a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable
 
@@ -17,7 +18,7 @@ import numpy as np
 from stablelint.predict.call import Call, NotModelled, Result
 from stablelint.predict.domain import Pull, Table, Value, same
 from stablelint.predict.functions import function, power, reciprocal
-from stablelint.predict.gaussian import IDENTITY, Array, Function, Kernel, Law, compose, degenerate, kernel
+from stablelint.predict.gaussian import IDENTITY, WEIGHTS, Array, Function, Kernel, Law, compose, degenerate, kernel
 from stablelint.predict.lags import Lags
 from stablelint.predict.marginal import law
 from stablelint.predict.slant import joint_through_function, through_function
@@ -58,7 +59,7 @@ def _of_base(base: Value, total: Function) -> Value:
     table = found(distribution.latent(base.table))
     return Value(
         base.shape, table, found.mean, ((base, _slope(base, total)),),
-        base=base, function=total, tilts=(through_function(base, total),),
+        base=base, function=total, tilts=(through_function(base, total),), mask=functools.partial(_mask, base, total),
         joints=(joint_through_function(base, total),), lags=_neighbours(base, distribution, found),
     )  # fmt: skip
 
@@ -73,6 +74,19 @@ def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
         if rest > 0:
             lags[axis] = np.append(1.0, np.clip((between[1:-2] - between[-2]) / rest, -1.0, 1.0))
     return lags
+
+
+def _mask(base: Value, total: Function) -> tuple[int, float, float]:
+    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and E[f'^4] / E[f'^2]^2 - 1."""
+    distribution = law(base)
+    unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
+    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
+    slopes = kernel(total, distribution, derivative=True)
+    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
+    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(total.derivative(distribution.points())) ** 4, 1e140))
+    if not 0 < slopes.power < 1e60:
+        return unit, 1.0, 0.0
+    return unit, min(max(between / slopes.power, 0.0), 1.0), max(fourth / slopes.power**2 - 1, 0.0)
 
 
 def _slope(base: Value, total: Function) -> Pull:

@@ -33,6 +33,8 @@ Mask = npt.NDArray[np.bool_]
 
 _CELLS = 60_000
 _ROWS = 512
+#: The largest variance of a logarithm: beyond 3 decades each way a prediction says nothing.
+_UNSURE = 50.0
 _CACHE: dict[tuple[object, ...], Overlap] = {}
 
 
@@ -42,6 +44,7 @@ class Overlap:
 
     product: float  # E[sum p q]
     trace: float  # E[tr J J']
+    spread: float  # variance of the logarithm of the mean of tr J J' over the rows of the model
     peak: float  # E[max p]
     uniform_peak: float  # the same for uniform weights
     entropy: float  # E[entropy of p] over the log of the row length
@@ -86,7 +89,7 @@ def _sample(
     entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
     spread = np.where(lengths > 1, entropy / np.log(np.maximum(lengths, 2)), 1.0)
     return Overlap(
-        float(product.mean()), _typical(trace, together), float(p.max(1).mean()), float((1 / lengths).mean()),
+        float(product.mean()), *_typical(trace, together), float(p.max(1).mean()), float((1 / lengths).mean()),
         float(spread.mean()),
     )  # fmt: skip
 
@@ -102,13 +105,14 @@ def _trace(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(own + 2 * largest**2 * squares + squares**2 - (rest**4).sum(1))
 
 
-def _typical(values: npt.NDArray[np.float64], together: int) -> float:
-    """What the mean of ``together`` of the values is in the geometric mean."""
+def _typical(values: npt.NDArray[np.float64], together: int) -> tuple[float, float]:
+    """What the mean of ``together`` of the values is in the geometric mean, and the variance of its logarithm."""
     count = len(values) // together
+    mean = float(values.mean())
     if count < 2:
-        return float(values.mean())
-    means = values[: count * together].reshape(count, together).mean(1)
-    return float(np.exp(np.log(np.maximum(means, 1e-60)).mean()))
+        return mean, min(float(values.var()) / (mean * mean * together), _UNSURE) if mean > 0 else 0.0
+    logs = np.log(np.maximum(values[: count * together].reshape(count, together).mean(1), 1e-60))
+    return float(np.exp(logs.mean())), min(float(logs.var()), _UNSURE)
 
 
 def _normalised(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -146,6 +150,7 @@ def softmax_of(value: Value, axis: int) -> Value:
     return Value(
         value.shape, table, 1 / size, ((value, pull),),
         alignments=({place: along for place, along in aligned(value.shape, value.shape).items() if place != axis},),
+        uncertain=overlap(variance, 1.0, size, allowed, same_row=True, rows=rows).spread,
         profile={}, attention=(found.peak, found.uniform_peak, found.entropy),
     )  # fmt: skip
 
