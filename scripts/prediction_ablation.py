@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from prediction_report import Row, compared, known, quantile
 
-from stablelint.predict import domain, interpreter, lags, leaves, marginal, profile
+from stablelint.predict import domain, interpreter, lags, leaves, marginal, profile, spread
 from stablelint.predict.domain import Table, Value
 from stablelint.predict.gaussian import IDENTITY, Law
 from stablelint.predict.transfer import elementwise, normalization, softmax
@@ -173,6 +173,13 @@ def no_joint() -> AbstractContextManager[None]:
     return patched(interpreter, "_join", lambda *_: None)
 
 
+@contextlib.contextmanager
+def no_spread() -> Iterator[None]:
+    """The typical network is the mean over networks: width is infinite."""
+    with everywhere(spread.of_weights, lambda *given: (0.0, given[-1])), everywhere(spread.of_mask, lambda *_: 0.0):
+        yield
+
+
 def no_segments() -> AbstractContextManager[None]:
     """What was concatenated forgets the variances of its parts."""
 
@@ -220,6 +227,7 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "neighbours along an axis": no_neighbours,
     "gradient depending on the value": no_slant,
     "gradient along a norm's result": no_joint,
+    "spread of narrow networks": no_spread,
     "segments of concatenations": no_segments,
     "similar rows of weights": no_row_similarity,
     "norms that are spelled out": no_spelled_norms,
