@@ -86,10 +86,11 @@ def no_cotangent_correlations() -> AbstractContextManager[None]:
 
 
 def no_means() -> AbstractContextManager[None]:
-    """Every distribution is centred."""
+    """Distributions are centred, but for those that are mostly mean (variances, scales): a norm would lose its sense."""
 
     def change(value: Value) -> None:
-        value.mean = 0.0
+        if value.mean * value.mean < 0.5 * value.power:
+            value.mean = 0.0
 
     return built_as(change)
 
