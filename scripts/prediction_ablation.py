@@ -86,7 +86,7 @@ def no_cotangent_correlations() -> AbstractContextManager[None]:
 
 
 def no_means() -> AbstractContextManager[None]:
-    """Distributions are centred, but for those that are mostly mean (variances, scales): a norm would lose its sense."""
+    """Distributions are centred, but for those that are mostly mean: a norm divides by such a one."""
 
     def change(value: Value) -> None:
         if value.mean * value.mean < 0.5 * value.power:
