@@ -75,7 +75,8 @@ def compared_all(options: argparse.Namespace, cache: Cache, graphs: Graphs) -> t
         try:
             rows.append(compare(case, options.seeds, cache, graphs))
         except Exception as error:  # one model that fails must not hide the others
-            failed.append(f"{case.name:<34}failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+            reason = " ".join(str(error).split())[:120]
+            failed.append(f"{case.name:<34}failed: {type(error).__name__}: {reason}")
             print(failed[-1], file=sys.stderr, flush=True)
             continue
         if not options.quiet:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from prediction_report import Row, compared, known, quantile
 
-from stablelint.predict import domain, interpreter, lags, leaves, marginal, profile
+from stablelint.predict import backward, domain, interpreter, lags, leaves, marginal, profile
 from stablelint.predict.domain import Table, Value
 from stablelint.predict.gaussian import IDENTITY, Law
 from stablelint.predict.transfer import elementwise, normalization, softmax
@@ -82,7 +82,7 @@ def no_cotangent_correlations() -> AbstractContextManager[None]:
     def alone(table: Table, shape: Sequence[int]) -> Table:
         return separate(settle(table, shape), shape, 0.0)
 
-    return patched(interpreter, "settle", alone)
+    return patched(backward, "settle", alone)
 
 
 def no_means() -> AbstractContextManager[None]:
@@ -159,18 +159,18 @@ def no_neighbours() -> Iterator[None]:
 
 def no_slant() -> AbstractContextManager[None]:
     """The size of the gradient at an element does not depend on the element."""
-    send = interpreter._send
+    send = backward._send
 
     def independent(value: Value, *rest: Any) -> None:
         value.slant = None
         send(value, *rest)
 
-    return patched(interpreter, "_send", independent)
+    return patched(backward, "_send", independent)
 
 
 def no_joint() -> AbstractContextManager[None]:
     """The gradient along a norm's result is that of independent tensors."""
-    return patched(interpreter, "_join", lambda *_: None)
+    return patched(backward, "_join", lambda *_: None)
 
 
 def no_segments() -> AbstractContextManager[None]:

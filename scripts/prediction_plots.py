@@ -58,8 +58,7 @@ def _scatter(rows: Sequence[Row]) -> Any:
     """H predicted over H measured: everything, and the middle enlarged."""
     figure, axes = _figure(2, 1, 8.2, 4.1)
     for place, panel in enumerate(axes):
-        low = min(min(row.predicted or 0, row.measured or 0) for row in rows) - 2
-        high = max(max(row.predicted or 0, row.measured or 0) for row in rows) + 2
+        low, high = min(row.measured or 0 for row in rows) - 3, max(row.measured or 0 for row in rows) + 3
         if place:
             low, high = -6.0, 6.0
         panel.axvspan(low, -_BOUND, color="#000000", alpha=0.05, lw=0)

@@ -125,7 +125,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     """Per family and overall."""
     yield (
         f"{'family':<18}{'n':>4}{'spearman':>10}{'median':>8}{'p90':>7}{'max':>7} {'worst':<30}{'class':>6}"
-        f"{'band':>7}{'draws':>7}{'width':>7}{'ops':>7}{'par':>7}{'zeros':>9}{'cost':>6}"
+        f"{'band':>7}{'draws':>7}{'width':>7}{'ops':>7}{'par':>7}{'zeros':>11}{'cost':>6}"
     )
     families = dict.fromkeys(row.family for row in rows)
     for family in (*families, "generated", "zoo", "all"):
@@ -152,7 +152,7 @@ def _summary(name: str, rows: Sequence[Row], having: Sequence[Row]) -> str:
         f"{quantile(errors, 0.9):>7.2f}{worst.error:>7.2f} {worst.name:<30}{right:>6.2f}"
         f"{_or_dash(inside, '.2f'):>7}{_or_dash(draws, '.2f'):>7}{_or_dash(width, '.2f'):>7}"
         f"{_median(row.ops for row in rows):>7.3f}{_median(row.parameters for row in rows):>7.3f}"
-        f"{f'{zeros - sum(row.missed for row in rows)}/{zeros}':>9}{_median(row.cost for row in rows):>6.2f}"
+        f"{f'{zeros - sum(row.missed for row in rows)}/{zeros}':>11}{_median(row.cost for row in rows):>6.2f}"
     )
 
 

@@ -7,6 +7,7 @@ prediction and truth speak of the same network.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -29,7 +30,7 @@ from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import rms
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.wake import ROUNDS, STEP, asleep
-from stablelint.trace import trace
+from stablelint.trace import tensors_in, trace
 
 Numbers = dict[str, float]
 
@@ -211,16 +212,16 @@ def _pass(
 
 
 def _seconds(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
-    """CPU seconds of a plain pass, the better of two."""
-    from stablelint.trace import tensors_in
-
-    best = math.inf
-    for _ in range(2):
-        inputs = [differentiable(value) for value in args], differentiable(dict(kwargs))
-        start = time.process_time()
-        outputs = [tensor for tensor in tensors_in(model(*inputs[0], **inputs[1])) if tensor.requires_grad]
-        sum((tensor.sum() for tensor in outputs), start=torch.zeros(())).backward()
-        best = min(best, time.process_time() - start)
+    """CPU seconds of a plain pass, the better of two; NaN where not all outputs can be differentiated."""
+    best = math.nan
+    with contextlib.suppress(RuntimeError):
+        for _ in range(2):
+            inputs = [differentiable(value) for value in args], differentiable(dict(kwargs))
+            start = time.process_time()
+            outputs = [tensor for tensor in tensors_in(model(*inputs[0], **inputs[1])) if tensor.requires_grad]
+            sum((tensor.sum() for tensor in outputs), start=torch.zeros(())).backward()
+            seconds = time.process_time() - start
+            best = seconds if math.isnan(best) else min(best, seconds)
     return best
 
 

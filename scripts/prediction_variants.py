@@ -71,6 +71,7 @@ def _mlps() -> Iterator[tuple[str, Make]]:
         yield f"mlp12_sigmoid_x{factor:g}", lambda k=factor: MLP(12, 128, torch.sigmoid, k)
     for name in ("selu", "elu", "silu", "leaky_relu", "mish", "hardswish"):
         yield f"mlp16_{name}_x4", lambda n=name: MLP(16, 128, getattr(F, n), 4.0)
+    yield "mlp30_relu_default_w512", lambda: nn.Sequential(nn.Linear(128, 512), MLP(30, 512, F.relu))
     yield "mlp30_tanh_x8", lambda: MLP(30, 128, torch.tanh, 8.0)
     yield "mlp100_sigmoid", lambda: MLP(100, 128, torch.sigmoid, 1.0)
     yield "mlp100_relu", lambda: MLP(100, 128, F.relu, he)
@@ -106,6 +107,9 @@ def _convs() -> Iterator[tuple[str, Make]]:
     yield "conv20_bn_tanh", lambda: ConvNet(20, activation=torch.tanh)
     yield "conv20_bn_sigmoid", lambda: ConvNet(20, activation=torch.sigmoid)
     yield "conv20_sigmoid", lambda: ConvNet(20, norm=identity, activation=torch.sigmoid)
+    yield "conv20_he_w96", lambda: ConvNet(20, 96, norm=identity)
+    yield "conv20_default_w96", lambda: ConvNet(20, 96, norm=identity, he=False)
+    yield "conv24_skip_nonorm_w96", lambda: ConvNet(24, 96, norm=identity, skip=True)
     yield "conv10_elu_x8", lambda: scaled(ConvNet(10, norm=identity, activation=F.elu), 8)
     yield "conv16_skip_bn", lambda: ConvNet(16, skip=True)
     for depth in (16, 48):
