@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -55,6 +56,8 @@ def _send(value: Value, parent: Value, table: Table, place: int) -> None:
     table = np.minimum(table * scale, LIMIT) if scale != 1 else table
     tilt = value.tilts[place] if place < len(value.tilts) else None
     factor, slant = tilt(value.slant) if tilt is not None else (1.0, None)
+    if not math.isfinite(factor) or (slant is not None and not np.isfinite(slant).all()):
+        factor, slant = 1.0, None
     if factor != 1:
         table.flat[-1] *= factor
         table = settle(table, parent.shape)

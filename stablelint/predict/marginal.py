@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KEYS = count(1)
 _ERF = np.frompyfunc(math.erf, 1, 1)
 #: The standard normal distribution function at the nodes.
-_BELOW: Array = 0.5 * (1 + np.asarray(_ERF(NODES / math.sqrt(2)), dtype=np.float64))
+BELOW: Array = 0.5 * (1 + np.asarray(_ERF(NODES / math.sqrt(2)), dtype=np.float64))
 COARSE: Array = np.linspace(-5.0, 5.0, 65)
 COARSE_WEIGHTS: Array = np.exp(-(COARSE**2) / 2) / np.exp(-(COARSE**2) / 2).sum()
 _PAIR_WEIGHTS: Array = np.outer(COARSE_WEIGHTS, COARSE_WEIGHTS).ravel()
@@ -146,6 +146,6 @@ def _quantiles(sample: Array, weights: Array) -> Array | None:
         return None
     order = np.argsort(standard, kind="stable")
     reached = np.cumsum(weights[order])
-    found = np.interp(_BELOW, reached - weights[order] / 2, standard[order])
+    found = np.interp(BELOW, reached - weights[order] / 2, standard[order])
     found = found - float(WEIGHTS @ found)
     return np.asarray(found / math.sqrt(float(WEIGHTS @ found**2)))

@@ -17,14 +17,14 @@ front of a norm, whose result does not change with the size of its argument, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stablelint.predict.domain import Joint, Slant, Table, Tilt, Value, pair_mean
 from stablelint.predict.gaussian import NODES, WEIGHTS, Array, Function, kernel
-from stablelint.predict.marginal import COARSE, COARSE_WEIGHTS, coarse_points, law
+from stablelint.predict.marginal import BELOW, COARSE, COARSE_WEIGHTS, coarse_points, law
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,26 @@ def _over_nodes(function: Function, points: Array) -> Array:
     return np.broadcast_to(np.asarray(function.of(points), dtype=np.float64), NODES.shape)
 
 
-def through_sum(left: Value, right: Value, factor: float, total: Value) -> tuple[Tilt, Tilt]:
-    """Those of the operands of ``total = left + factor * right``."""
+def through_pair(left: Value, right: Value, total: Value, of: Callable[[Array, Array], Array]) -> tuple[Tilt, Tilt]:
+    """Those of the operands of ``total = of(left, right)``, a sum or product of independent tensors."""
 
     def tilts(slant: Slant | None, axis: int) -> tuple[float, Slant | None]:
         if slant is None:
             return 1.0, None
-        sums = coarse_points(left)[:, None] + factor * coarse_points(right)[None]
-        latent = np.interp(sums, law(total).points(), NODES)
+        results = of(coarse_points(left)[:, None], coarse_points(right)[None])
+        latent = np.interp(results, law(total).points(), NODES)
         dependence = np.interp(latent, NODES, slant)
         own: Array = dependence @ COARSE_WEIGHTS if axis == 0 else COARSE_WEIGHTS @ dependence
         size = float(COARSE_WEIGHTS @ own)
         return 1.0, np.interp(NODES, COARSE, own) / size if size > 0 else None
 
     return lambda slant: tilts(slant, 0), lambda slant: tilts(slant, 1)
+
+
+def of_winners(places: float) -> Slant:
+    """That of the argument of a maximum over ``places`` independent elements: the largest of them is at z with the
+    probability Phi(z) ** (places - 1), ``places`` times what it is on average."""
+    return np.asarray(places * BELOW ** (places - 1))
 
 
 def joint_through_function(edge: Edge) -> Joint:

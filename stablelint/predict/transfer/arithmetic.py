@@ -19,7 +19,7 @@ from stablelint.predict.domain import Table, Value, broadcast, copied, lead, pai
 from stablelint.predict.gaussian import IDENTITY, Function
 from stablelint.predict.marginal import of_product, of_sum
 from stablelint.predict.profile import EVEN, aligned, carried_forward, mixed
-from stablelint.predict.slant import same_joint, through_sum
+from stablelint.predict.slant import same_joint, through_pair
 from stablelint.predict.transfer.elementwise import RECIPROCAL, apply, compose_pair
 from stablelint.predict.transfer.softmax import softmax_of
 
@@ -59,7 +59,7 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
         )
     result.allowed = left.allowed if left.allowed is not None else right.allowed
     result.marginal = of_sum(left, right, factor)
-    result.tilts = through_sum(left, right, factor, result)
+    result.tilts = through_pair(left, right, result, lambda a, b: a + factor * b)
     # where one operand is next to nothing (a zero bias), g times the other is g times the sum
     result.joints = tuple(
         same_joint if scale * other.power <= _NOTHING * part.power else None
@@ -122,6 +122,7 @@ def mul(left: Value, right: Value) -> Value:
         ((left, lambda g: back(g, second, first, left)), (right, lambda g: back(g, first, second, right))),
         marginal=of_product(left, right), joints=(same_joint, same_joint),
     )  # fmt: skip
+    result.tilts = through_pair(left, right, result, np.multiply)
     return result
 
 

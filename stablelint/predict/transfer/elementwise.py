@@ -24,6 +24,8 @@ from stablelint.predict.marginal import law
 from stablelint.predict.slant import Edge, joint_through_function, through_function
 from stablelint.predict.transfer.shaping import fitted
 
+#: Slopes with heavier tails (an exponential of a wide argument) have no mean that a few hundred units would show.
+_HEAVIEST = 10.0
 RECIPROCAL = Function("reciprocal", reciprocal)
 
 
@@ -107,7 +109,7 @@ def _mask(edge: Edge) -> tuple[int, float, float]:
     apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
     between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
     fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(edge.slope.of(distribution.points())) ** 4, 1e140))
-    return unit, min(max(between / slopes.power, 0.0), 1.0), max(fourth / slopes.power**2 - 1, 0.0)
+    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(fourth / slopes.power**2 - 1, 0.0), _HEAVIEST)
 
 
 def _slope(base: Value, total: Function) -> Pull:

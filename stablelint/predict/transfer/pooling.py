@@ -17,6 +17,7 @@ from stablelint.predict.domain import Table, Value, iid
 from stablelint.predict.gaussian import Array, Function
 from stablelint.predict.lags import Lags, overlap, pooled
 from stablelint.predict.marginal import alike, law
+from stablelint.predict.slant import of_winners
 from stablelint.predict.transfer.convolution import convolve, spread, window
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.predict.transfer.reduction import summed
@@ -103,6 +104,9 @@ def max_pool(call: Call) -> Result:
     )  # fmt: skip
     if base is not value:
         largest.witnesses = ((value, route),)
+    else:  # behind a function of another tensor the slopes are those of the winners already
+        places = 1 + (math.prod(kernel) - 1) * (1 - found.common)
+        largest.tilts = (lambda _: (1.0, of_winners(places)),)
     result = reshaped(largest, out)
     if len(call.shapes) > 1:  # values and indices
         return result, Value(out, np.zeros((2,) * len(out)), 0.0)

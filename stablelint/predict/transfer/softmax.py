@@ -110,7 +110,7 @@ def _typical(values: npt.NDArray[np.float64], together: int) -> tuple[float, flo
     count = len(values) // together
     mean = float(values.mean())
     if count < 2:
-        return mean, min(float(values.var()) / (mean * mean * together), _UNSURE) if mean > 0 else 0.0
+        return mean, min((float(values.std()) / mean) ** 2 / together, _UNSURE) if mean > 0 else 0.0
     logs = np.log(np.maximum(values[: count * together].reshape(count, together).mean(1), 1e-60))
     return float(np.exp(logs.mean())), min(float(logs.var()), _UNSURE)
 
