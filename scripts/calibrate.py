@@ -136,6 +136,7 @@ def probe(net: Net) -> dict[str, float | None]:
         "gradient_ratio": signals.gradient_ratio,
         "depth": signals.depth,
         "dead": max((row.dead for row in signals.trunk if row.dead is not None), default=None),
+        "saturated": max((row.saturated for row in signals.trunk if row.saturated is not None), default=None),
         "samples_apart": min((1 - value for value in alike), default=None),
         "tokens_apart": 1 - tokens[-1] if tokens else None,
         "peak": max((row.peak for row in signals.rows if row.peak is not None), default=None),

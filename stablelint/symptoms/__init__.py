@@ -8,9 +8,11 @@ from stablelint.symptoms.exploding_gradient import exploding_gradient
 from stablelint.symptoms.gradient_decay_in_time import gradient_decay_in_time
 from stablelint.symptoms.identical_units import identical_units
 from stablelint.symptoms.non_finite import non_finite
+from stablelint.symptoms.saturated_activation import saturated_activation
 from stablelint.symptoms.saturated_attention import saturated_attention
 from stablelint.symptoms.similarity_collapse import similarity_collapse
 from stablelint.symptoms.vanishing_gradient import vanishing_gradient
+from stablelint.symptoms.zero_gradient import zero_gradient
 
 SYMPTOMS: tuple[Rule, ...] = (
     vanishing_gradient,
@@ -21,4 +23,6 @@ SYMPTOMS: tuple[Rule, ...] = (
     similarity_collapse,
     identical_units,
     gradient_decay_in_time,
+    saturated_activation,
+    zero_gradient,
 )

@@ -73,7 +73,7 @@ def trace(
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
-            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model):
+            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model), torch.enable_grad():
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):

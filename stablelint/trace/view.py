@@ -28,6 +28,7 @@ def to_graph(drafts: Sequence[Draft], outputs: Sequence[int], parameters: Mappin
             known=draft.known,
             inplace=draft.inplace,
             guessed=draft.guessed,
+            differentiable=draft.differentiable,
             live=index in live,
         )
         for index, draft in enumerate(drafts)
