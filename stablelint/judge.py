@@ -19,7 +19,17 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "similarity-collapse": frozenset({"vanishing-gradient", "dead-units", "non-finite", "identical-units"}),
     "dead-units": frozenset({"non-finite"}),
     "saturated-activation": frozenset({"vanishing-gradient", "exploding-gradient", "non-finite"}),
-    "zero-gradient": frozenset({"vanishing-gradient", "dead-units", "saturated-activation", "non-finite"}),
+    "zero-gradient": frozenset(
+        {
+            "vanishing-gradient",
+            "dead-units",
+            "saturated-activation",
+            "saturated-attention",
+            "similarity-collapse",
+            "identical-units",
+            "non-finite",
+        }
+    ),
     "identical-units": frozenset({"dead-units", "vanishing-gradient", "non-finite"}),
 }
 #: Symptoms of the whole path: a cause explains them by the share that arises across its own ops.

@@ -11,27 +11,28 @@ from stablelint.site import Site
 
 
 @rule(code="SL915", summary="parameters that are to be trained and get exactly no gradient, now and after any step")
-def zero_gradient(signals: Signals, *, error_share: float = 0.5) -> Iterator[Hit]:
+def zero_gradient(signals: Signals, *, error_share: float = 0.5, note_share: float = 0.02) -> Iterator[Hit]:
     """Report cut ways back, exact zeros that nothing wakes, and parameters that nothing uses.
 
     A cut is an error if all data passes it, or if it leaves `error_share` of all elements untrained; it is a warning
     where code reads the parameters with autograd off, as it does to freeze them, and a note where the values are only
-    returned (predictions beside a loss).
+    returned (predictions beside a loss) and below `note_share` (heads with a loss of their own, which is not run).
     """
-    yield from _cut(signals, error_share)
+    yield from _cut(signals, error_share, note_share)
     if not signals.doubts:  # a zero of the prediction needs a rule for every op
         yield from _multiplied_by_zero(signals)
     yield from _unused(signals)
 
 
-def _cut(signals: Signals, error_share: float) -> Iterator[Hit]:
+def _cut(signals: Signals, error_share: float, note_share: float) -> Iterator[Hit]:
     reached = {each.name for each in signals.parameters if each.grad_rms}
     for cut in signals.cuts:
         names = [name for name in cut.parameters if name not in reached]
         if not names:
             continue
         harmful = not cut.shields and (cut.severs or cut.share >= error_share)
-        level = Level.NOTE if cut.returned else Level.ERROR if harmful else Level.WARNING
+        minor = cut.returned or (cut.share < note_share and not cut.severs)
+        level = Level.NOTE if minor else Level.ERROR if harmful else Level.WARNING
         yield Hit(
             cut.site,
             f"no gradient for {_who(names)} ({cut.share:.0%} of all elements): {cut.name} ends the only way back",
@@ -44,15 +45,10 @@ def _cut(signals: Signals, error_share: float) -> Iterator[Hit]:
 
 
 def _multiplied_by_zero(signals: Signals) -> Iterator[Hit]:
-    gradients = {each.name: each.grad_rms for each in signals.parameters}
     zero = [
         each
         for each in signals.parameters
-        if each.matrix
-        and each.grad_rms == 0
-        and _silent(signals, each)
-        # a factor that gets a gradient is zero for one step only (LoRA, zero-initialised gates and last layers)
-        and not any(gradients.get(name) for name in each.sleepers)
+        if each.matrix and each.grad_rms == 0 and _silent(signals, each) and not _wakes(signals, each)
     ]
     if not zero:
         return
@@ -68,8 +64,16 @@ def _multiplied_by_zero(signals: Signals) -> Iterator[Hit]:
         facts={"parameters": len(shown)},
         span=tuple(index for each in shown for index in each.readers),
         modules=tuple(dict.fromkeys(each.name.rpartition(".")[0] for each in shown)),
-        level=Level.ERROR if stuck else Level.WARNING,
+        # what is predicted as 0 may be lost in the rounding of larger numbers
+        level=Level.ERROR if stuck else Level.WARNING if signals.source == "measured" else Level.NOTE,
     )
+
+
+def _wakes(signals: Signals, parameter: ParameterSignal) -> bool:
+    """Whether a zero factor behind gets a gradient: after one step it is none (LoRA, zero-initialised last layers)."""
+    behind = [each for each in signals.parameters if each.name in parameter.sleepers]
+    # the factor of values that are not zero themselves gets one if anything comes back
+    return any(each.grad_rms or (parameter.rms and not _silent(signals, each)) for each in behind)
 
 
 def _silent(signals: Signals, parameter: ParameterSignal) -> bool:
