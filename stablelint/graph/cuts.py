@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Multiply their operands.
 _PRODUCTS = frozenset({"mul", "matmul", "einsum", "linear", "bilinear", "conv", "conv_transpose"}) | NORMS
+#: Zero factors that are looked at: along a stream of a thousand blocks each of which starts at zero there are more.
+_NEAREST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,17 @@ def find_readers(graph: Graph) -> Mapping[str, tuple[int, ...]]:
 
 
 def find_sleepers(graph: Graph) -> Mapping[str, tuple[str, ...]]:
-    """The all-zero trainable factors that the signal of each trainable parameter is multiplied with, by name."""
-    behind: dict[int, frozenset[str]] = {}
+    """By name: the nearest all-zero trainable factors that stand between each trainable parameter and the outputs."""
+    behind: dict[int, tuple[tuple[int, str], ...]] = {}
     for op in reversed(graph.ops):
-        names = frozenset[str]().union(*(behind[user.index] for user in graph.users(op)))
-        behind[op.index] = names | frozenset(_zero_factors(graph, op))
+        own = graph.behind_reshapes(op).parameter
+        found: set[tuple[int, str]] = set()
+        for user in graph.users(op):
+            factors = {name for name in _zero_factors(graph, user) if own is None or name != own.name}
+            found |= {(user.index, name) for name in factors} or set(behind[user.index])
+        behind[op.index] = tuple(sorted(found)[:_NEAREST])
     return {
-        name: tuple(sorted({found for index in leaves for found in behind[index]} - {name}))
+        name: tuple(dict.fromkeys(found for index in leaves for _, found in behind[index] if found != name))
         for name, leaves in _leaves(graph).items()
     }
 
