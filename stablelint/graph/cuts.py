@@ -26,8 +26,9 @@ class Cut:
 
     ``elements`` counts their elements, ``share`` is that of all elements that are to be trained. ``severs`` says that
     the data reaches the outputs only past cuts: all that lies in front is never trained. ``shields`` says that the op
-    reads a parameter itself while autograd is off, as code does that means to freeze it; ``returned`` that nothing
-    with a gradient reads its values, so that they are only reported.
+    reads a parameter itself while autograd is off, as code does that means to freeze it; ``aside`` that a loss may
+    train the parameters on a way that this run does not take: nothing with a gradient reads the values, or the model
+    is in eval mode and the data has another way.
     """
 
     op: int
@@ -38,7 +39,7 @@ class Cut:
     share: float
     severs: bool
     shields: bool
-    returned: bool
+    aside: bool
 
 
 def find_cuts(graph: Graph) -> tuple[Cut, ...]:
@@ -71,7 +72,8 @@ def find_cuts(graph: Graph) -> tuple[Cut, ...]:
         )
         severs = severed and any(start in ahead for start in starts)
         share = elements / max(total, 1)
-        cuts.append(Cut(index, op.name, op.site, names, elements, share, severs, shields, heard.isdisjoint(ahead)))
+        aside = heard.isdisjoint(ahead) or not (graph.training or severs)
+        cuts.append(Cut(index, op.name, op.site, names, elements, share, severs, shields, aside))
     return tuple(cuts)
 
 

@@ -26,11 +26,13 @@ class Graph:
 
     Dead values are kept: a skip that was computed and never added must be seen. ``outputs`` are the indices of
     the tensors that the model returned, ``parameters`` all parameters and buffers by name, also unused ones.
+    ``training`` is the mode that the model was in.
     """
 
     ops: tuple[Op, ...]
     outputs: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    training: bool = True
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

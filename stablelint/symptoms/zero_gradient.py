@@ -15,8 +15,9 @@ def zero_gradient(signals: Signals, *, error_share: float = 0.5, note_share: flo
     """Report cut ways back, exact zeros that nothing wakes, and parameters that nothing uses.
 
     A cut is an error if all data passes it, or if it leaves `error_share` of all elements untrained; it is a warning
-    where code reads the parameters with autograd off, as it does to freeze them, and a note where the values are only
-    returned (predictions beside a loss) and below `note_share` (heads with a loss of their own, which is not run).
+    where code reads the parameters with autograd off, as it does to freeze them, and a note where another way may train
+    them (predictions beside a loss, a model in eval mode) and below `note_share` (heads with a loss of their own, which
+    is not run).
     """
     yield from _cut(signals, error_share, note_share)
     if not signals.doubts:  # a zero of the prediction needs a rule for every op
@@ -31,7 +32,7 @@ def _cut(signals: Signals, error_share: float, note_share: float) -> Iterator[Hi
         if not names:
             continue
         harmful = not cut.shields and (cut.severs or cut.share >= error_share)
-        minor = cut.returned or (cut.share < note_share and not cut.severs)
+        minor = cut.aside or (cut.share < note_share and not cut.severs)
         level = Level.NOTE if minor else Level.ERROR if harmful else Level.WARNING
         yield Hit(
             cut.site,

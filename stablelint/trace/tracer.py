@@ -128,6 +128,7 @@ class _Run:
         listener: Listener | None,
     ) -> None:
         self.model = model
+        self.training = model.training
         self.inputs = inputs
         self.origins = origins
         self.fake = fake
@@ -156,7 +157,8 @@ class _Run:
         recorder = self.recorder
         outputs = [recorder.find(tensor) for tensor in tensors_in(output)]
         recorder.graph.output(tuple(recorder.nodes[index] for index in outputs))
-        graph = to_graph(recorder.drafts, outputs, describe(self.named, self.origins))
+        weights = describe(self.named, self.origins)
+        graph = to_graph(recorder.drafts, outputs, weights, training=self.training)
         graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
         return Trace(graph, recorder.graph, output, self._remarks())
 

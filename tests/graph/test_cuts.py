@@ -44,7 +44,7 @@ def test_an_op_without_derivative_on_the_only_way_severs(name):
     assert (cut.op, cut.name, cut.parameters) == (at, name, ("p1", "p2"))
     assert cut.severs
     assert not cut.shields
-    assert not cut.returned
+    assert not cut.aside
     assert cut.share == pytest.approx(0.5)
     assert cut.elements == 16 * 16 + 16
 
@@ -81,7 +81,7 @@ def test_a_branch_beside_the_data_is_cut_and_nothing_is_severed():
     gate = draft.op("detach", draft.op("sigmoid", draft.linear(x)))
     draft.linear(draft.op("mul", x, gate))
     (cut,) = named(draft.graph()).cuts
-    assert (cut.op, cut.severs, cut.returned) == (gate, False, False)
+    assert (cut.op, cut.severs, cut.aside) == (gate, False, False)
     assert len(cut.parameters) == 2
 
 
@@ -91,7 +91,19 @@ def test_what_is_only_returned_is_told_apart():
     best = draft.op("argmax", draft.linear(x), dtype="int64")
     loss = draft.linear(x)
     (cut,) = named(draft.graph(loss, best)).cuts
-    assert (cut.op, cut.returned) == (best, True)
+    assert (cut.op, cut.aside) == (best, True)
+
+
+def test_in_eval_mode_only_what_severs_is_sure():
+    draft = Draft()
+    x = draft.linear(draft.input(8, 16))
+    proposals = draft.op("detach", draft.linear(x))
+    draft.linear(draft.op("add", x, proposals))
+    graph = named(draft.graph())
+    assert [cut.aside for cut in graph.cuts] == [False]
+    assert [cut.aside for cut in replace(graph, training=False).cuts] == [True]
+    severed, _ = chain("detach")
+    assert [cut.aside for cut in replace(severed, training=False).cuts] == [False]
 
 
 def test_frozen_parameters_shapes_and_dead_values_are_no_cuts():

@@ -30,7 +30,7 @@ def cut(**changes: object) -> Signals:
         ({"share": 0.01}, Level.NOTE),
         ({"share": 0.01, "severs": True}, Level.ERROR),
         ({"severs": True, "shields": True}, Level.WARNING),
-        ({"severs": True, "returned": True}, Level.NOTE),
+        ({"severs": True, "aside": True}, Level.NOTE),
     ],
 )
 def test_how_bad_a_cut_is(changes, expected):

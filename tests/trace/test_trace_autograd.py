@@ -67,6 +67,12 @@ def test_checkpointing_under_no_grad_is_not_differentiable():
     assert off(graph_of(reentrant_within_no_grad, fake=True)) == ["linear"]
 
 
+def test_the_graph_knows_the_mode_of_the_model():
+    model, inputs = Net(shielded), Inputs(torch.randn(6, 8))
+    assert trace(model, inputs).graph.training
+    assert not trace(model.eval(), inputs).graph.training
+
+
 def test_a_trace_sees_the_gradient_although_its_caller_switched_autograd_off():
     with torch.no_grad():
         assert off(graph_of(doubled_without_gradient, fake=True)) == ["mul"]
