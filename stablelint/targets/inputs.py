@@ -22,7 +22,7 @@ from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
-from stablelint.targets.proposals import detection_inputs, proposals
+from stablelint.targets.proposals import detection_inputs, parameters_to_fill, proposals
 from stablelint.targets.repair import repairs, shorter
 
 _MOST_TRIES = 60
@@ -100,10 +100,12 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
             remark += f"; to choose them add `{found.code()}` to the file"
         return lambda seed, _: found.inputs(seed, device, dtype), remark
     signature = ", ".join(_parameter_names(model))
+    wanted = [each.name for each in parameters_to_fill(model)]
+    given = "(torch.randn(...),)" if len(wanted) < 2 else "{" + ", ".join(f'"{each}": ...' for each in wanted) + "}"
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
     raise InputTargetError(
         f"no inputs were found that {target} accepts in forward({signature}){reason}; "
-        "add `def example_inputs(): return (torch.randn(...),)` to the file"
+        f"add `def example_inputs(): return {given}` to the file"
     )
 
 
