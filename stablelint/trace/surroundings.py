@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import CellType, FunctionType, ModuleType
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -23,6 +24,7 @@ from stablelint.trace.modules import is_scripted
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 # Objects of these packages are no tables of the user's, and lead anywhere.
 _FOREIGN = frozenset({"torch", "stablelint", "builtins", "logging", "threading", "numpy", "typing", "importlib"})
+_TABLES = ("_parameters", "_buffers", "_modules")
 _DEEPEST = 4  # containers in containers
 _MOST = 20_000  # elements of one container that are looked at: a vocabulary is no table of tensors
 _CONTAINERS = (dict, list, set, deque)
@@ -68,14 +70,14 @@ def restored_surroundings(model: nn.Module) -> Iterator[None]:
 
 
 def _units(model: nn.Module) -> list[list[_Place]]:
-    seen: set[int] = set()
+    modules = [module for module in model.modules() if not is_scripted(module)]
+    seen = {id(each) for each in modules} | {id(vars(each)[name]) for each in modules for name in _TABLES}
     kinds: dict[type, None] = {}
     objects: list[Any] = []
-    for module in model.modules():
-        if not is_scripted(module):
-            kinds.update(dict.fromkeys(each for each in type(module).__mro__ if not _is_foreign(each)))
-            # restored_attributes puts back what is added to the module itself, and to its own containers
-            objects += [value for value in vars(module).values() if type(value) not in _PLAIN and not _is_empty(value)]
+    for module in modules:
+        kinds.update(dict.fromkeys(each for each in type(module).__mro__ if not _is_foreign(each)))
+        # restored_attributes puts back what is added to the module itself, and to its own containers
+        objects += [value for value in vars(module).values() if type(value) not in _PLAIN and not _is_empty(value)]
     units = [list(_of_namespace(space, seen)) for space in _namespaces(kinds)]
     units += [list(_of_class(kind, seen)) for kind in kinds]
     units += [list(_of_value(each, seen, _DEEPEST)) for each in objects]
@@ -159,6 +161,10 @@ def _of_value(value: Any, seen: set[int], depth: int) -> Iterator[_Place]:
         if len(inner) > _MOST:
             return
         yield _container(value)
+    elif kind is MethodType:
+        inner = (value.__self__, value.__func__)
+    elif kind is partial:
+        inner = (value.func, *value.args, value.keywords)
     elif kind is FunctionType:
         seen.add(id(value))
         yield from (_cell(each) for each in value.__closure__ or ())
@@ -175,9 +181,9 @@ def _of_value(value: Any, seen: set[int], depth: int) -> Iterator[_Place]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether attributes of ``value`` are the user's data: no module, class, function or part of torch."""
+    """Whether attributes of ``value`` are the user's data: no class, function, file or part of torch."""
     kind = type(value)
-    if issubclass(kind, (type, nn.Module, ModuleType, FunctionType)) or _is_foreign(kind):
+    if issubclass(kind, (type, ModuleType, FunctionType)) or _is_foreign(kind):
         return False
     return type(getattr(value, "__dict__", None)) is dict
 

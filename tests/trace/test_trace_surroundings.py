@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import sys
 import types
 
@@ -145,6 +146,28 @@ def test_fakes_do_not_stay_in_an_object_of_the_model():
     model.function = model.helper.in_an_object
     trace(model, Inputs(X))
     assert model.helper.table is None
+
+
+def test_fakes_do_not_stay_in_an_object_behind_a_function():
+    for wrap in (lambda method: method, lambda method: functools.partial(method)):
+        helper = Helper()
+        trace(Net(wrap(helper.in_an_object)), Inputs(X))
+        assert helper.table is None
+
+
+def test_fakes_do_not_stay_in_a_module_that_is_not_registered():
+    inner = Net(None)
+    inner.last = None
+
+    def forward(x):
+        inner.last = x.relu()
+        return inner.last
+
+    outer = Net(None)
+    outer.others = [inner]
+    outer.function = lambda x: forward(x) + len(outer.others)
+    trace(outer, Inputs(X))
+    assert inner.last is None
 
 
 def test_a_trial_of_inputs_leaves_none_either():
