@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -100,12 +101,10 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
             remark += f"; to choose them add `{found.code()}` to the file"
         return lambda seed, _: found.inputs(seed, device, dtype), remark
     signature = ", ".join(_parameter_names(model))
-    wanted = [each.name for each in parameters_to_fill(model)]
-    given = "(torch.randn(...),)" if len(wanted) < 2 else "{" + ", ".join(f'"{each}": ...' for each in wanted) + "}"
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
     raise InputTargetError(
         f"no inputs were found that {target} accepts in forward({signature}){reason}; "
-        f"add `def example_inputs(): return {given}` to the file"
+        f"add `def example_inputs(): return {_template(model)}` to the file"
     )
 
 
@@ -235,6 +234,22 @@ def _parameter_names(model: nn.Module) -> list[str]:
         return list(inspect.signature(model.forward).parameters)
     except (TypeError, ValueError):
         return ["..."]
+
+
+def _template(model: nn.Module) -> str:
+    """What ``example_inputs`` is to return, with the arguments that are needed and the keys that forward reads."""
+    try:
+        source = inspect.getsource(type(model).forward)
+    except (OSError, TypeError):
+        source = ""
+    parts = {}
+    for name in (each.name for each in parameters_to_fill(model)):
+        keys = dict.fromkeys(re.findall(rf"\b{re.escape(name)}\[[\"'](\w+)[\"']\]", source))
+        parts[name] = "{" + ", ".join(f'"{key}": ...' for key in keys) + "}" if keys else "..."
+    if len(parts) > 1:
+        return "{" + ", ".join(f'"{name}": {part}' for name, part in parts.items()) + "}"
+    (only,) = parts.values() or ("...",)
+    return "(torch.randn(...),)" if only == "..." else f"({only},)"
 
 
 def _ignoring_model(value: Any, seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)

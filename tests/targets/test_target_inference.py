@@ -176,14 +176,16 @@ def test_what_cannot_be_fed_says_which_function_to_add() -> None:
         inferred(Stubborn)
     text = str(caught.value)
     assert "model.py:Net accepts in forward(batch)" in text
-    assert "add `def example_inputs(): return" in text
+    assert 'add `def example_inputs(): return ({"pixels": ...},)` to the file' in text
     assert "\n" not in text
 
 
 def test_what_cannot_be_fed_names_all_arguments_that_are_needed() -> None:
     class Stubborn(nn.Module):
         def forward(self, batch, scale, *, mask=None):
-            return batch["pixels"] * scale["left"]
+            return batch["pixels"] * scale.left
 
-    with pytest.raises(InputTargetError, match=r'def example_inputs\(\): return \{"batch": ..., "scale": ...\}`'):
+    with pytest.raises(
+        InputTargetError, match=r'def example_inputs\(\): return \{"batch": \{"pixels": ...\}, "scale": ...\}`'
+    ):
         inferred(Stubborn)
