@@ -97,7 +97,7 @@ def evidence(
     remarks = found.remarks
     if signals.doubts:
         names = ", ".join(signals.doubts[:3]) + (", ..." if len(signals.doubts) > 3 else "")
-        remarks = (*remarks, f"the prediction has no rule for {names}: what it says is a note; --probe measures")
+        remarks = (*remarks, f"the prediction does not know {names} well enough: what it says is a note; --probe measures")
     return found.graph, signals, remarks
 
 
