@@ -66,7 +66,8 @@ class Learning:
 class Trigger:
     """An unusual batch on which a value or a gradient stops being finite though the normal batch stays finite.
 
-    ``low`` and ``high`` are the range of the op's finite inputs. ``masked``: no parameter's gradient is hit.
+    ``low`` and ``high`` are the range of the op's finite inputs. ``masked``: no parameter's gradient is hit. ``rare``:
+    data seldom hold it (large values).
     """
 
     trigger: str
@@ -78,6 +79,7 @@ class Trigger:
     low: float | None = None
     high: float | None = None
     masked: bool = False
+    rare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

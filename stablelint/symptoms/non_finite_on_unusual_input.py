@@ -27,7 +27,7 @@ def non_finite_on_unusual_input(signals: Signals) -> Iterator[Hit]:
         names = ", ".join(trigger.trigger for trigger in found)
         inputs = "" if first.low is None else f", from inputs between {first.low:.2g} and {first.high:.2g}"
         hidden = ", which an exact zero mask hides from the parameters" if first.masked else ""
-        rare = all(trigger.masked or trigger.trigger == "large values" for trigger in found)
+        rare = all(trigger.masked or trigger.rare for trigger in found)
         yield Hit(
             first.site,
             f"{first.name} yields {first.what} in the {first.direction} pass on {names}{inputs}{hidden}",

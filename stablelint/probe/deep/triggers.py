@@ -1,4 +1,4 @@
-"""Unusual batches: zeros, duplicates, padding, one repeated token, large values, rows that a mask covers whole.
+"""Unusual samples: zeros, a duplicate, padding, one repeated token, large values, a mask that covers all of it.
 
 Real data holds them and N(0, 1) does not. Each is tried with one plain forward and backward pass; only where a
 result is not finite a second, recorded pass looks for the op.
@@ -27,28 +27,34 @@ from stablelint.trace import Trace, tensors_in, trace
 
 #: Unscaled audio or counts reach it; its square still lies far inside of float32.
 LARGE = 1e4
+LARGE_VALUES = "a sample of large values"
 
 Loss = Callable[[object], torch.Tensor]
 
 
-def unusual(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
-    """The name of each trigger that makes sense for these inputs, with its batch."""
-    batch = batch_size(inputs)
+def unusual(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Inputs | None]]:
+    """The name of each trigger with its batch, None where it makes no sense for these inputs.
+
+    One sample is unusual and the others stay: a whole batch of zeros would have no variance for a BatchNorm, whose
+    gradient then grows by 1/sqrt(eps) = 300 in each layer, and no data set holds one.
+    """
     tensors = [tensor for tensor in tensors_in([inputs.args, inputs.kwargs]) if tensor.dim() > 0]
-    values = [tensor for tensor in tensors if tensor.is_floating_point()]
-    ids = [tensor for tensor in tensors if _is_ids(tensor)]
-    if values:
-        yield "zeros", mapped(inputs, lambda x: torch.zeros_like(x) if x.is_floating_point() else x)
-        yield "large values", mapped(inputs, lambda x: x * LARGE if x.is_floating_point() else x)
-    if batch is not None and batch > 1:
-        yield "duplicates", mapped(inputs, lambda x: _repeated(x, 0) if x.dim() and x.shape[0] == batch else x)
-    if any(_is_sequence(tensor) for tensor in tensors):
-        yield "one repeated token", mapped(inputs, lambda x: _repeated(x, 1) if _is_sequence(x) else x)
-    if ids:
-        yield "a sample of padding (id 0)", mapped(inputs, lambda x: _first_row(x, 0) if _is_ids(x) else x)
+    batch = batch_size(inputs)
+
+    def first(wanted: Callable[[torch.Tensor], bool], change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs | None:
+        """The batch with its first sample changed in all tensors that are wanted."""
+        if not any(wanted(tensor) for tensor in tensors):
+            return None
+        return mapped(inputs, lambda x: _first(x, change(x)) if x.dim() > 0 and wanted(x) else x)
+
+    yield "a sample of zeros", first(torch.Tensor.is_floating_point, lambda x: torch.zeros_like(x[0]))
+    yield "a sample twice", first(lambda x: x.shape[0] == batch and len(x) > 1, lambda x: x[1])
+    yield "a sample of one repeated token", first(_is_sequence, lambda x: x[0, :1].expand_as(x[0]))
+    yield "a sample of padding (id 0)", first(_is_ids, lambda x: torch.zeros_like(x[0]))
+    yield LARGE_VALUES, first(torch.Tensor.is_floating_point, lambda x: x[0] * LARGE)
     for name in _masks(model, inputs):
         for value in (0, 1):
-            yield f"{name} of {value} in one sample", _with_mask(model, inputs, name, value)
+            yield f"a sample with {name} {value} throughout", _with_mask(model, inputs, name, value)
 
 
 def triggers(
@@ -61,6 +67,8 @@ def triggers(
     """
     found, tried = [], []
     for name, batch in unusual(model, inputs):
+        if batch is None:
+            continue
         with preserved(model):
             try:
                 if _finite(model, batch, seed, loss):
@@ -131,7 +139,18 @@ def _locate(model: nn.Module, inputs: Inputs, name: str, seed: int, loss: Loss |
     if found is None:
         return None
     low, high = gauge.ranges.get(found.op, (None, None))
-    return Trigger(name, found.op, found.name, found.site, found.direction, found.what, low, high, found.masked)
+    return Trigger(
+        name,
+        found.op,
+        found.name,
+        found.site,
+        found.direction,
+        found.what,
+        low,
+        high,
+        found.masked,
+        name == LARGE_VALUES,
+    )
 
 
 def _backward(model: nn.Module, recorded: Trace, gauge: Gauge, seed: int, loss: Loss | None) -> bool:
@@ -162,13 +181,9 @@ def _is_sequence(value: torch.Tensor) -> bool:
     return _is_ids(value) or (value.is_floating_point() and value.dim() == 3)
 
 
-def _repeated(value: torch.Tensor, axis: int) -> torch.Tensor:
-    return value.narrow(axis, 0, 1).expand_as(value).clone()
-
-
-def _first_row(value: torch.Tensor, fill: int) -> torch.Tensor:
+def _first(value: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
     changed = value.clone()
-    changed[0] = fill
+    changed[0] = sample
     return changed
 
 
@@ -201,10 +216,6 @@ def _with_mask(model: nn.Module, inputs: Inputs, name: str, value: int) -> Input
     fill = -math.inf if isinstance(wanted, torch.Tensor) and wanted.is_floating_point() and value == 0 else value
 
     def convert(x: torch.Tensor) -> torch.Tensor:
-        if x is not wanted:
-            return x
-        changed = x.clone()
-        changed[0] = fill
-        return changed
+        return _first(x, torch.full_like(x[0], fill)) if x is wanted else x
 
     return mapped(inputs, convert)
