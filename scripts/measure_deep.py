@@ -2,8 +2,9 @@
 
 ``python scripts/measure_deep.py classic corpus zoo`` reads the collections of ``../shared`` (``--shared``), or those
 models alone whose name contains one of ``--only``. One line per model: its label, the share of the loss that each rate
-takes away, the unusual batches that are not finite, the largest value, the bfloat16 cosine, the train/eval gap, the
-findings of --deep above a note, and its cost in forward and backward passes of the same model.
+takes away, the largest value, the bfloat16 cosine, the train/eval gap, the unusual samples that are not finite, the
+optimiser steps and the time of all of --deep over that of one plain forward and backward pass; then the findings of
+--deep, and what is found without it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def models(collection: str, shared: Path) -> Iterator[tuple[str, str, nn.Module, Inputs]]:
+def models(collection: str, shared: Path, only: Sequence[str]) -> Iterator[tuple[str, str, nn.Module, Inputs]]:
     """Name, label, model and inputs."""
     if collection == "classic":
         for name, build in load(shared / "corpus" / "classic" / "cases.py").CASES.items():
@@ -67,6 +68,8 @@ def models(collection: str, shared: Path) -> Iterator[tuple[str, str, nn.Module,
             yield case["file"], case["label"], model, Inputs.of(module.example_inputs())
     else:
         for name, (_, _, build) in load(shared / "zoo" / "models.py").REG.items():
+            if not any(part in name for part in only):
+                continue
             torch.manual_seed(0)
             model, args, kwargs = build()
             yield name, "good", model, Inputs(*args, **kwargs)
@@ -112,9 +115,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     for collection in chosen.collections:
-        only = SMALL_ZOO if collection == "zoo" and chosen.only is None else chosen.only
-        for name, label, model, inputs in models(collection, chosen.shared):
-            if only and not any(part in name for part in only):
+        only = chosen.only or (SMALL_ZOO if collection == "zoo" else ("",))
+        for name, label, model, inputs in models(collection, chosen.shared, only):
+            if not any(part in name for part in only):
                 continue
             try:
                 graph, signals = measure(model, inputs, seeds=1)
@@ -129,7 +132,8 @@ def main() -> None:
             findings = find(graph, replace(signals, deep=deep), Config())
             loud = [f"{each.name} {each.level}" for each in findings if each.name in DEEP and each.level > Level.NOTE]
             notes = [each.name for each in findings if each.name in DEEP and each.level is Level.NOTE]
-            print(f"{name:26} {label:9} {row(deep)} | {cost:.0f}x", flush=True)
+            steps = 0 if deep.learning is None else sum(fit.steps for fit in deep.learning.fits)
+            print(f"{name:26} {label:9} {row(deep)} | {steps} steps, {cost:.0f}x", flush=True)
             print(f"{'':36} {loud or '-'} notes {notes or '-'} beside {sorted(before) or '-'}", flush=True)
 
 

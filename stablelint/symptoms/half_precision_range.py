@@ -33,12 +33,10 @@ def half_precision_range(
         yield _hit(over, text, "use bfloat16 or scale the values down", Level.WARNING)
         return
     on_trunk = {row.op for row in signals.trunk}
-    lost = [
-        row for row in deep.precision if row.op in on_trunk and (row.grad_underflow or row.underflow) > underflow_above
-    ]
+    lost = [row for row in deep.precision if row.op in on_trunk and _lost(row) > underflow_above]
     if lost:
-        worst = max(lost, key=lambda row: max(row.underflow, row.grad_underflow or 0.0))
-        share = max(worst.underflow, worst.grad_underflow or 0.0)
+        worst = max(lost, key=_lost)
+        share = _lost(worst)
         what = "values" if worst.underflow >= share else "gradient"
         text = f"{share:.0%} of the {what} of {worst.name} is 0 in float16 at the largest loss scale that fits"
         yield _hit(lost, text, "use bfloat16, or bring the layers to one scale", Level.NOTE)
@@ -50,6 +48,10 @@ def half_precision_range(
         row = deep.precision[-1]
         text = f"the gradient of a bfloat16 pass has a cosine of {deep.half.gradient_cosine:.2f} with that of float32"
         yield _hit([row], text, "keep the sensitive layers in float32", Level.NOTE)
+
+
+def _lost(row: Precision) -> float:
+    return max(row.underflow, row.grad_underflow or 0.0)
 
 
 def _hit(rows: list[Precision], text: str, fix: str, level: Level) -> Hit:
