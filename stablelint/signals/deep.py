@@ -57,6 +57,14 @@ class Learning:
         """The most that a fit takes away."""
         return max(map(self.progress, self.fits), default=0.0)
 
+    def slow(self, fit: Fit) -> bool:
+        """Whether a fit is on its way down to the loss of knowing nothing and not there yet: it may still learn.
+
+        One that gets there and stays has lost what tells the samples apart, and one that rises is lost, too.
+        """
+        way = fit.first - self.nothing
+        return not self.own_loss and way > 0.05 * self.nothing and self.nothing + 0.2 * way < fit.last < fit.first
+
     def learned(self, least: float) -> tuple[Fit, ...]:
         """The fits that take away at least ``least``."""
         return tuple(fit for fit in self.fits if self.progress(fit) >= least)

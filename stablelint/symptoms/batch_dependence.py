@@ -18,7 +18,8 @@ from stablelint.site import NOWHERE
 def batch_dependence(signals: Signals, *, gap_above: float = 1.0) -> Iterator[Hit]:
     """Look at a training pass on one sample, and at the modes once running statistics are those of the batch.
 
-    Dropout of 0.5 alone makes a relative difference of 0.7 and one of 0.8 makes 0.9; more is a norm that behaves otherwise in eval mode.
+    Dropout of p alone makes a relative difference of sqrt(p); more than 1 is a norm that behaves otherwise in eval
+    mode.
     """
     modes = None if signals.deep is None else signals.deep.modes
     if modes is None:

@@ -41,8 +41,19 @@ def test_no_rate_is_an_error_one_a_warning_two_are_enough() -> None:
     assert level(learning_rate_fragility, losses(1.0, 1.1, float("inf"))) is Level.ERROR
     assert level(learning_rate_fragility, losses(1.0, 0.5, 1.0)) is Level.WARNING
     assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0)) is None
-    assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0), warning_up_to=2) is Level.WARNING
+    assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0, 1.0, 1.0), warning_up_to=2) is Level.WARNING
     assert "only Adam 0.01 of 3 settings" in only(learning_rate_fragility, losses(1.0, 0.5, 1.0)).message
+
+
+def test_what_is_too_slow_counts_neither_way() -> None:
+    def level_of(*last: float) -> Level | None:
+        fits = tuple(Fit("Adam", 10.0**-index, 3.0, value) for index, value in enumerate(last, 1))
+        return level(learning_rate_fragility, deep(learning=Learning(fits, 1.0)))
+
+    assert level_of(2.9, 2.5, 2.0, 0.1, 5.0) is None
+    assert level_of(2.9, 1.0, 1.0, 0.1, 5.0) is Level.WARNING
+    assert level_of(2.9, 2.9, 2.9, 2.9, 2.9) is None
+    assert level_of(2.9, 1.0, 1.0, 1.0, 5.0) is Level.ERROR
 
 
 def test_a_models_own_loss_need_only_fall() -> None:

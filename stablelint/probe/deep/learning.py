@@ -1,10 +1,11 @@
 """A few optimiser steps at several rates on one batch: does the loss fall below that of knowing nothing?
 
-The task asks one bit per sample: a fixed random projection of the output, from its mean and in units of its size at
-initialisation, is the logit of a logistic loss whose classes alternate along the batch. The best answer that is the
-same for all samples costs log(2), whatever the model: a network that gets stuck there tells no samples apart. One
-number for each element of the output would ask too much of a few steps, and squared errors grow with the logits and
-break models that train under a cross-entropy.
+The task asks one bit per sample. A fixed random projection of the output, in units of how much the samples differ at
+initialisation, is the logit of a logistic loss, and the classes are the halves of the batch above and below its median,
+the wrong way round. The best answer that is the same for all samples costs log(2), whatever the model: a network that
+gets stuck there tells no samples apart. And every model that tells them apart can solve it, a linear one with a single
+output as well: its own answer with the other sign does. Random classes would ask too much of small models, one number
+for each element of the output too much of a few steps, and squared errors break models that train under cross-entropy.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from stablelint.signals import Fit, Learning
 #: steps, at the largest ones many that need a warm-up are lost. `scripts/measure_deep.py` tries them.
 RATES = (("Adam", 3e-4), ("Adam", 1e-3), ("Adam", 3e-3), ("Adam", 1e-2), ("SGD", 1e-1))
 STEPS, TAIL = 40, 5
+#: The least difference between samples, as a share of the output's size, that the task takes as its unit: outputs that
+#: share an offset are healthy, and outputs that are all but the same shall not be told apart by a magnifying glass.
+LEAST_SPREAD = 0.05
 #: Below this share of the loss of knowing nothing a fit is over: the rest would only cost time.
 SOLVED = 0.05
 
@@ -65,12 +69,14 @@ def _classes(output: torch.Tensor, seed: int) -> Callable[[torch.Tensor], torch.
     """The logistic loss of the module's docstring for outputs of this shape (batch, ...)."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(output.shape[1:], generator=generator).to(output)
-    weights = weights / (math.sqrt(weights.numel()) * (rms(output) or 1.0))
-    signs = torch.where(torch.arange(output.shape[0]) % 2 == 0, 1.0, -1.0).to(output)
-    offset = (output * weights).flatten(1).sum(1).mean()
+    size = max(rms(output - output.mean(0)), LEAST_SPREAD * rms(output)) or 1.0
+    weights = weights / (math.sqrt(weights.numel()) * size)
+    answers = (output * weights).reshape(len(output), -1).sum(1)
+    offset, order = answers.mean(), answers.argsort().argsort()
+    signs = torch.where(2 * order < len(order), 1.0, -1.0).to(output)
 
     def loss(value: torch.Tensor) -> torch.Tensor:
-        logits = (value * weights).flatten(1).sum(1) - offset
+        logits = (value * weights).reshape(len(value), -1).sum(1) - offset
         return nn.functional.softplus(-signs * logits).mean()
 
     return loss
