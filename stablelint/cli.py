@@ -92,7 +92,7 @@ def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
 _run_options = _both(
     click.option(
-        "--deep", is_flag=True, default=None, help="Probe more: learning rates, unusual batches, half precision, modes."
+        "--deep", is_flag=True, default=None, help="Probe learning rates, rare samples, half precision, modes."
     ),
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
     click.option(
