@@ -75,7 +75,7 @@ class Trigger:
     """An unusual batch on which a value or a gradient stops being finite though the normal batch stays finite.
 
     ``low`` and ``high`` are the range of the op's finite inputs. ``masked``: no parameter's gradient is hit. ``rare``:
-    data seldom hold it (large values).
+    data seldom hold it (large values, a mask over a whole sample).
     """
 
     trigger: str

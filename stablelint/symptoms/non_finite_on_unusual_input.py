@@ -15,7 +15,9 @@ from stablelint.signals import Signals, Trigger
     deep=True,
 )
 def non_finite_on_unusual_input(signals: Signals) -> Iterator[Hit]:
-    """Report each op once, with all triggers that reach it; large values alone, and a NaN that a zero hides, are notes.
+    """Report each op once, with all triggers that reach it.
+
+    Large values and whole masks alone, and a NaN that an exact zero hides, are notes.
 
     On a normal batch it is non-finite (SL903), which is an error; this is not tried again then.
     """

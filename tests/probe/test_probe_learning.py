@@ -124,6 +124,24 @@ def test_one_sample_or_frozen_weights_say_nothing() -> None:
     assert learning(small().requires_grad_(False), Inputs(torch.randn(8, 8)), lambda output: output) is None
 
 
+def test_a_model_that_counts_its_calls_is_the_same_in_every_step() -> None:
+    class Fades(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = small()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("rebound", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            self.rebound = self.rebound + 1
+            return self.net(x) / (self.calls * self.rebound)
+
+    torch.manual_seed(1)
+    given = Inputs(torch.randn(8, 8))
+    assert fitted(Fades(), given) == fitted(small(), given)
+
+
 def test_a_fit_names_its_setting() -> None:
     assert Fit("Adam", 3e-4, 1.0, 0.5).label == "Adam 0.0003"
 

@@ -40,6 +40,7 @@ def test_the_first_op_is_named_with_the_range_of_its_inputs() -> None:
     assert list(hits) == ["a sample of zeros"]
     hit = hits["a sample of zeros"]
     assert (hit.name, hit.direction, hit.what) == ("div", "forward", "NaN")
+    assert not hit.rare
     assert hit.low is not None
     assert hit.high is not None
     assert hit.low < 0 < hit.high
@@ -90,6 +91,7 @@ def test_a_mask_that_covers_a_sample() -> None:
     hits, tried = triggers(Masked(), given)
     assert [hit.trigger for hit in hits] == ["a sample with attention_mask 0 throughout"]
     assert hits[0].name == "softmax"
+    assert hits[0].rare
     assert "a sample of padding (id 0)" in tried
     assert "a sample of one repeated token" in tried
 

@@ -104,6 +104,12 @@ def _losses(
         chosen = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
     else:
         chosen = torch.optim.Adam(parameters, lr=rate)
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     for _ in range(STEPS):
         current = loss()
         value = float(current.detach())
@@ -113,3 +119,7 @@ def _losses(
         chosen.zero_grad()
         current.backward()  # type: ignore[no-untyped-call]
         chosen.step()
+        # only the weights move from step to step: a count of the calls, say, is that of the first one
+        for module, name, buffer, kept in buffers:
+            module._buffers[name] = buffer
+            buffer.data.copy_(kept)

@@ -28,6 +28,10 @@ from stablelint.trace import Trace, tensors_in, trace
 #: Unscaled audio or counts reach it; its square still lies far inside of float32.
 LARGE = 1e4
 LARGE_VALUES = "a sample of large values"
+ZEROS, TWICE, PADDING = "a sample of zeros", "a sample twice", "a sample of padding (id 0)"
+TOKEN, MASK = "a sample of one repeated token", "a sample with {} {} throughout"
+#: What real data hold sooner or later; who masks a whole sample or forgets to scale does so in code of his own.
+COMMON = frozenset({ZEROS, TWICE, PADDING, TOKEN})
 
 Loss = Callable[[object], torch.Tensor]
 
@@ -47,14 +51,14 @@ def unusual(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Inputs | No
             return None
         return mapped(inputs, lambda x: _first(x, change(x)) if x.dim() > 0 and wanted(x) else x)
 
-    yield "a sample of zeros", first(torch.Tensor.is_floating_point, lambda x: torch.zeros_like(x[0]))
-    yield "a sample twice", first(lambda x: x.shape[0] == batch and len(x) > 1, lambda x: x[1])
-    yield "a sample of one repeated token", first(_is_sequence, lambda x: x[0, :1].expand_as(x[0]))
-    yield "a sample of padding (id 0)", first(_is_ids, lambda x: torch.zeros_like(x[0]))
+    yield ZEROS, first(torch.Tensor.is_floating_point, lambda x: torch.zeros_like(x[0]))
+    yield TWICE, first(lambda x: x.shape[0] == batch and len(x) > 1, lambda x: x[1])
+    yield TOKEN, first(_is_sequence, lambda x: x[0, :1].expand_as(x[0]))
+    yield PADDING, first(_is_ids, lambda x: torch.zeros_like(x[0]))
     yield LARGE_VALUES, first(torch.Tensor.is_floating_point, lambda x: x[0] * LARGE)
     for name in _masks(model, inputs):
         for value in (0, 1):
-            yield f"a sample with {name} {value} throughout", _with_mask(model, inputs, name, value)
+            yield MASK.format(name, value), _with_mask(model, inputs, name, value)
 
 
 def triggers(
@@ -149,7 +153,7 @@ def _locate(model: nn.Module, inputs: Inputs, name: str, seed: int, loss: Loss |
         low,
         high,
         found.masked,
-        name == LARGE_VALUES,
+        name not in COMMON,
     )
 
 
