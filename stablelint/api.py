@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from stablelint.graph import Graph
     from stablelint.signals import Signals
+    from stablelint.signals.curvature import Curvature
     from stablelint.targets.spec import Request
     from stablelint.targets.worker import Worker
     from stablelint.trace import Origins
@@ -171,13 +172,22 @@ def probe(spec: str, config: Config | None = None) -> list[tuple[str, Signals, t
 
     Raises TargetError when one cannot be measured.
     """
+    return _measured("stablelint.jobs:measure", spec, config)
+
+
+def curvature(spec: str, config: Config | None = None) -> list[tuple[str, Curvature, tuple[str, ...]]]:
+    """The same for curvature and step sizes, see :func:`stablelint.probe.curvature.curvature`."""
+    return _measured("stablelint.jobs:curvature", spec, config)
+
+
+def _measured(job: str, spec: str, config: Config | None) -> list[tuple[str, Any, tuple[str, ...]]]:
     from stablelint.targets.spec import expand
 
     config = config or Config()
-    measured: list[tuple[str, Signals, tuple[str, ...]]] = []
+    measured: list[tuple[str, Any, tuple[str, ...]]] = []
     with _worker(config) as worker:
         for request in expand([spec]):
-            for result in _events(worker, "stablelint.jobs:measure", request, config, None):
+            for result in _events(worker, job, request, config, None):
                 if isinstance(result, TargetReport):
                     raise TargetError(result.reason or "it cannot be measured")
                 measured.append(result)

@@ -16,6 +16,7 @@ import click
 
 from stablelint import __version__
 from stablelint.errors import StablelintError, TargetError, UsageError
+from stablelint.options import curvature_options, together
 from stablelint.report import FORMATS, View
 
 _CLEAN, _FOUND, _FAILED = 0, 1, 2
@@ -80,17 +81,8 @@ def main(**_: Any) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _both(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(command: Any) -> Any:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
-_run_options = _both(
+_run_options = together(
     click.option(
         "--deep", is_flag=True, default=None, help="Probe learning rates, rare samples, half precision, modes."
     ),
@@ -183,30 +175,45 @@ def check(
 
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@curvature_options
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @_run_options
 @_colour_option
 def probe(
-    targets: tuple[str, ...], config_file: Path | None, no_config: bool, colour: bool | None, **options: Any
+    targets: tuple[str, ...],
+    curvature: bool,
+    format_: str,
+    config_file: Path | None,
+    no_config: bool,
+    colour: bool | None,
+    **options: Any,
 ) -> None:
     """Measure a model and show the signal block by block."""
     from stablelint import api
-    from stablelint.report.signals import render_signals
+    from stablelint.report.measured import render_measured, render_measured_json
 
+    asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
+    if not curvature and any(asked.values()):
+        raise UsageError("--learning-rate and --clip need --curvature")
     config = _config(config_file, no_config, {**options, "probe": True}, named=True)
     config.require_one_model(targets)
     colours = _colours(colour)
-    code = _CLEAN
+    code, found = _CLEAN, list[tuple[str, Any, tuple[str, ...]]]()
     for spec in targets:
         try:
-            measured = api.probe(spec, config)
+            measured = (api.curvature if curvature else api.probe)(spec, config)
         except TargetError as error:
             click.echo(f"stablelint: error: {spec}: {error}", err=True)
             code = _FAILED
             continue
-        for name, signals, remarks in measured:
-            _say(render_signals(name, signals, _width(), colours) + "\n", colours)
+        found += measured
+        for name, value, remarks in measured:
+            if format_ == "text":
+                _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
             for remark in remarks:
                 click.echo(f"note: {remark}", err=True)
+    if format_ == "json":
+        _say(render_measured_json(found, **asked), colours)
     raise click.exceptions.Exit(code)
 
 

@@ -57,6 +57,18 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
         yield "result", built.name, (built.name, signals, built.remarks)
 
 
+def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+    """In the worker: curvature and step sizes of the models of one request."""
+    from stablelint.probe.curvature import curvature as measured
+
+    for built in _built(payload, real=True):
+        if isinstance(built, tuple):
+            yield built
+        else:
+            found = measured(built.model, built.inputs, rebuild=built.rebuild)
+            yield "result", built.name, (built.name, found, built.remarks)
+
+
 def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> Iterator[tuple[str, int | None, Any]]:
     """In the worker: predict one target for each value of an argument, but for the values that are done.
 

@@ -25,14 +25,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from stablelint.predict import lags as neighbours
+from stablelint.predict.lags import Lags
 from stablelint.predict.profile import EVEN, Alignment, Profile, aligned, carried_forward, mixed
 
 if TYPE_CHECKING:
+    from stablelint.graph.op import Parameter
     from stablelint.predict.gaussian import Function
+    from stablelint.predict.marginal import Marginal
 
 Table = npt.NDArray[np.float64]
 #: The cotangent table of an operand from that of the result.
 Pull = Callable[[Table], Table]
+#: E[(g x)(g x)'] of an operand from the cotangent of the result, its own E[(g y)(g y)'] (None if g and y are
+#: independent) and the cotangent of the operand; None for "independent".
+Joint = Callable[[Table, Table | None, Table], Table | None]
+#: How the squared cotangent depends on the value itself: from that of the result (None for "not at all") a factor on
+#: the operand's squared cotangent and its own dependence. See :mod:`stablelint.predict.slant`.
+Slant = npt.NDArray[np.float64]
+Tilt = Callable[[Slant | None], tuple[float, Slant | None]]
 
 #: Second moments are kept below this, so that a product of two is still finite.
 LIMIT = 1e140
@@ -43,16 +54,28 @@ _ORDER = count()
 class Value:
     """What is known of one tensor, and of the gradient that comes back to it.
 
-    ``parents`` are the operands that the cotangent is passed on to. Elementwise expressions of one Gaussian tensor
-    ``base`` are kept as ``function(base)`` and send their cotangent straight to the base; ``witnesses`` are the
-    tensors between, which only take note of the gradient that passes through them (``observed``).
-    ``allowed`` marks the columns that a mask leaves open in each row of attention scores. ``reduced`` says that
-    the value is the sum of another value over axes times a factor; ``exponent`` that it is exp of another.
-    ``attention`` holds the mean peak, uniform peak and entropy of softmax rows, ``steps`` the inputs of a recurrent
-    layer by time. ``alignments`` say for each parent which axes correspond (by default those of equal size), for
-    ``profile`` and ``focus``, the profiles of values and cotangent along axes
-    (:mod:`stablelint.predict.profile`); ``segments`` are the parts that were joined along an axis. ``unmerged`` is
-    the same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
+    ``parents`` are the operands that the cotangent is passed on to. Elementwise expressions of one tensor ``base`` are
+    kept as ``function(base)`` and send their cotangent straight to the base; ``witnesses`` are the tensors between,
+    which only take note of the gradient that passes through them (``observed``).
+
+    - ``profile`` and ``focus``: profiles of values and cotangent along axes (:mod:`stablelint.predict.profile`);
+      ``alignments`` say for each parent which axes correspond (by default those of equal size).
+    - ``steady``: the axes over which the mean square is the same in every group, as behind a norm, with the share of
+      the variance of that mean square which is missing for it (1 for the result of a norm).
+    - ``lags``: how much more alike neighbours along an axis are (:mod:`stablelint.predict.lags`).
+    - ``marginal``: the shape of the distribution of an element where it is not normal.
+    - ``slant`` and ``joint``: how the cotangent depends on the value (:mod:`stablelint.predict.slant`); ``tilts`` and
+      ``joints`` say for each parent how that carries over, by default not at all.
+    - ``spread``, ``unsure`` and ``alike``: how sure the cotangent is (:mod:`stablelint.predict.spread`). ``mixed``
+      names for each parent the axes along which random weights make up its cotangent, ``mask`` the axis that an
+      activation masks, the correlation of the masks of two samples and E[f'^4] / E[f'^2]^2 - 1; ``uncertain`` is what
+      else the op adds to the variance of ln g^2.
+    - ``allowed`` marks the columns that a mask leaves open in each row of attention scores; ``attention`` holds the
+      mean peak, uniform peak and entropy of softmax rows.
+    - ``reduced`` says that the value is the sum of another value over axes times a factor; ``exponent`` that it is exp
+      of another; ``segments`` are the parts that were joined along an axis; ``steps`` the inputs of a recurrent layer
+      by time; ``parameter`` the parameter that the tensor is, with statistics that no table holds; ``unmerged`` the
+      same tensor before leading axes were merged: batch and tokens in one axis forget which token is whose.
     """
 
     shape: tuple[int, ...]
@@ -68,10 +91,24 @@ class Value:
     attention: tuple[float, float, float] | None = None
     alignments: tuple[Alignment, ...] = ()
     profile: Profile | None = None
+    steady: tuple[tuple[int, ...], float] | None = None
+    lags: Lags | None = None
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
     unmerged: Value | None = None
+    marginal: Marginal | None = None
+    tilts: tuple[Tilt | None, ...] = ()
+    joints: tuple[Joint | None, ...] = ()
+    mixed: tuple[tuple[int, ...], ...] = ()
+    uncertain: float = 0.0
+    mask: Callable[[], tuple[int, float, float]] | None = None
+    parameter: Parameter | None = None
     cotangent: Table | None = None
+    spread: float = 0.0
+    unsure: float = 0.0
+    alike: float = 0.0
+    slant: Slant | None = None
+    joint: Table | None = None
     focus: Profile = field(default_factory=dict)
     observed: Table | None = None
     order: int = field(default_factory=lambda: next(_ORDER))
@@ -81,6 +118,8 @@ class Value:
         self.table = settle(self.table, self.shape)
         if self.profile is None:
             self.profile = self._inherited()
+        if self.lags is None:
+            self.lags = self._neighbours() if any(parent.lags for parent, _ in self.parents) else {}
         bound = math.sqrt(self.power)
         self.mean = min(max(float(self.mean), -bound), bound) if math.isfinite(self.mean) else 0.0
 
@@ -93,6 +132,15 @@ class Value:
             if parent.profile
         ]
         return mixed(parts, self.shape)
+
+    def _neighbours(self) -> Lags:
+        parts: dict[int, list[tuple[float, npt.NDArray[np.float64] | None]]] = {}
+        for place, (parent, _) in enumerate(self.parents):
+            for axis, own in neighbours.carried(self.alignment(place)).items():
+                excess = parent.power - float(np.take(parent.table, 0, own).flat[-1])
+                parts.setdefault(axis, []).append((excess, (parent.lags or {}).get(own)))
+        found = {axis: neighbours.mixed(of_axis) for axis, of_axis in parts.items()}
+        return {axis: lags for axis, lags in found.items() if lags is not None}
 
     def alignment(self, place: int) -> Alignment:
         """Which axes of the parent at ``place`` correspond to which of this value."""
@@ -212,9 +260,16 @@ def same(table: Table) -> Table:
     return table
 
 
+def kept(slant: Slant | None) -> tuple[float, Slant | None]:
+    """The dependence of the cotangent on the value, through an operation that moves or scales elements."""
+    return 1.0, slant
+
+
 def copied(value: Value) -> Value:
     """A new value with the same contents, for operations that change nothing."""
+    from stablelint.predict.marginal import alike
+
     return Value(
         value.shape, value.table, value.mean, ((value, same),), allowed=value.allowed, reduced=value.reduced,
-        exponent=value.exponent,
+        exponent=value.exponent, marginal=alike(value), tilts=(kept,), steady=value.steady,
     )  # fmt: skip

@@ -7,6 +7,11 @@ a_n = E[f(m + sqrt(v) z) He_n(z)] (normalised polynomials), Mehler's formula giv
 
 The same sum with f' in place of f is what the cotangent is multiplied by: for f = phi and rho = 1 it is the
 chi = sigma_w^2 E[phi'(u)^2] of Schoenholz et al. 2017 (arXiv:1611.01232), for other rho its two-sample version.
+
+Not every tensor is normal: a residual stream that is rectified after each addition is skewed. Such a variable is
+x = m + sqrt(v) q(z) with z normal and q its standardised quantile function (:mod:`stablelint.predict.marginal`); f(x)
+is then the function f(m + sqrt(v) q) of z, and rho is translated into the correlation of z that gives x its own (the
+"normal to anything" construction: Nataf 1962; Cario & Nelson 1997).
 """
 
 from __future__ import annotations
@@ -84,14 +89,53 @@ class Kernel:
         return table
 
 
-def kernel(function: Function, mean: float, variance: float, *, derivative: bool = False) -> Kernel:
-    """The kernel of ``function`` (or of its derivative) for a normal variable."""
-    return _kernel(function, float(f"{mean:.9e}"), float(f"{variance:.9e}"), derivative)
+@dataclass(frozen=True, slots=True)
+class Law:
+    """The distribution of one element: mean, variance and, where it is not normal, its standardised quantile function
+    at the nodes (:class:`stablelint.predict.marginal.Marginal`)."""
+
+    mean: float
+    variance: float
+    quantiles: Array | None = field(default=None, compare=False)
+    key: int = 0
+
+    def points(self) -> Array:
+        """The values that the variable takes at the nodes."""
+        shape = NODES if self.quantiles is None else self.quantiles
+        return self.mean + math.sqrt(self.variance) * shape
+
+    def at(self, latent: Array) -> Array:
+        """The values for given normal variables."""
+        shape = latent if self.quantiles is None else np.interp(latent, NODES, self.quantiles)
+        return self.mean + math.sqrt(self.variance) * shape
+
+    def latent(self, table: Table) -> Table:
+        """The correlations of the normal variables behind a table of second moments."""
+        found = correlations(table, self.mean, self.variance)
+        if self.quantiles is None:
+            return found
+        return np.asarray(np.interp(found, _response(self), _CORRELATIONS))
+
+
+_CORRELATIONS = np.linspace(-1.0, 1.0, 129)
+
+
+@lru_cache(maxsize=1024)
+def _response(law: Law) -> Array:
+    """The correlation of x for each correlation of z."""
+    found = kernel(IDENTITY, Law(0.0, 1.0, law.quantiles, law.key))
+    return np.maximum.accumulate((_CORRELATIONS[:, None] ** _DEGREES) @ found.series / max(found.power, 1e-300))
+
+
+def kernel(function: Function, law: Law, *, derivative: bool = False) -> Kernel:
+    """The kernel of ``function`` (or of its derivative) for a variable with the given law."""
+    rounded = Law(float(f"{law.mean:.9e}"), float(f"{law.variance:.9e}"), law.quantiles, law.key)
+    return _kernel(function, rounded, derivative)
 
 
 @lru_cache(maxsize=4096)
-def _kernel(function: Function, mean: float, variance: float, derivative: bool) -> Kernel:
-    points = mean + math.sqrt(variance) * NODES
+def _kernel(function: Function, law: Law, derivative: bool) -> Kernel:
+    points = law.points()
     values = function.derivative(points) if derivative else function.of(points)
     values = np.clip(np.nan_to_num(np.broadcast_to(values, NODES.shape)), -1e70, 1e70)
     coefficients = _PROJECTION @ values

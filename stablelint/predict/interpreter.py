@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,13 +11,16 @@ import numpy as np
 from stablelint.graph.families import ACTIVATIONS
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op
+from stablelint.predict.backward import backward
 from stablelint.predict.call import Call, Operand, Result
-from stablelint.predict.domain import LIMIT, Table, Value, copied, settle
+from stablelint.predict.domain import Table, Value, copied
 from stablelint.predict.leaves import known_array, leaf, parameter_value
-from stablelint.predict.profile import Alignment, carried_back, mixed
+from stablelint.predict.spread import UNKNOWN
 from stablelint.predict.transfer.normalization import normalized
 from stablelint.predict.transfer.rules import RULES
 from stablelint.predict.transfer.shaping import reshaped
+from stablelint.predict.unrolled.loops import Loop, find_loops
+from stablelint.predict.unrolled.region import unrolled
 
 
 @dataclass(eq=False)
@@ -40,8 +42,11 @@ def run(graph: Graph) -> Interpretation:
     found = Interpretation(graph)
     with np.errstate(all="ignore"):
         needed = _needed(graph)
+        loops = {index: loop for loop in find_loops(graph, needed) for index in loop.ops}
         for op in graph:
-            if op.index in needed:
+            if op.index in loops and op.index not in found.values:
+                _unroll(found, loops[op.index])
+            if op.index in needed and op.index not in found.values:
                 found.values[op.index] = _evaluate(found, op)
         sink = found.values.get(graph.flow.sink) if graph.flow.sink is not None else None
         if isinstance(sink, tuple) and sink:
@@ -53,32 +58,6 @@ def run(graph: Graph) -> Interpretation:
     return found
 
 
-def backward(sink: Value, failed: list[Value] | None = None) -> None:
-    """Send the gradient of a fixed random projection with unit-variance weights back from ``sink``.
-
-    Values whose cotangent rule fails are added to ``failed``; no gradient goes past them on that way.
-    """
-    seed = np.zeros(sink.table.shape)
-    seed.flat[-1] = 1.0
-    sink.cotangent = settle(seed, sink.shape)
-    for value in sorted(_ancestors(sink), key=lambda found: found.order, reverse=True):
-        if value.cotangent is not None:
-            for place, (parent, pull) in enumerate(value.parents):
-                back = _pulled(pull, value.cotangent)
-                if back is not None:
-                    _send(value, parent, settle(back, parent.shape), value.alignment(place))
-                elif failed is not None:
-                    failed.append(value)
-        total = value.gradient()
-        if total is not None:
-            for witness, pull in value.witnesses:
-                seen = _pulled(pull, total)
-                if seen is None:
-                    continue
-                found = settle(seen, witness.shape)
-                witness.observed = found if witness.observed is None else witness.observed + found
-
-
 def _note(found: Interpretation, failed: list[Value]) -> None:
     """Name the ops whose cotangent could not be computed among those that no rule covers."""
     broken = {id(value) for value in failed}
@@ -87,41 +66,6 @@ def _note(found: Interpretation, failed: list[Value]) -> None:
         if any(id(part) in broken for part in parts):
             found.unknown[found.graph.ops[index].name] += 1
             found.reasons[index] = "its cotangent has no finite value"
-
-
-def _pulled(pull: Callable[[Table], Table], cotangent: Table) -> Table | None:
-    """``pull(cotangent)``: the largest number beyond the range of floats, None where a rule fails on its operands."""
-    try:
-        return pull(cotangent)
-    except OverflowError:
-        return np.full_like(cotangent, LIMIT)
-    except (ArithmeticError, ValueError, IndexError):
-        return None
-
-
-def _send(value: Value, parent: Value, table: Table, alignment: Alignment) -> None:
-    """Add to the cotangent of ``parent``, with the profile that it has along its axes."""
-    scale, focus = carried_back(value.focus, alignment, value.shape, parent.shape)
-    table = np.minimum(table * scale, LIMIT) if scale != 1 else table
-    if parent.cotangent is None:
-        parent.cotangent, parent.focus = table, focus
-        return
-    if focus or parent.focus:
-        before, more = float(parent.cotangent.flat[-1]), float(table.flat[-1])
-        parent.focus = mixed([(before, parent.focus), (more, focus)], parent.shape)
-    parent.cotangent = np.minimum(parent.cotangent + table, LIMIT)
-
-
-def _ancestors(sink: Value) -> list[Value]:
-    seen, waiting, found = {id(sink)}, [sink], [sink]
-    while waiting:
-        value = waiting.pop()
-        for parent, _ in (*value.parents, *value.witnesses):
-            if id(parent) not in seen:
-                seen.add(id(parent))
-                waiting.append(parent)
-                found.append(parent)
-    return found
 
 
 def _needed(graph: Graph) -> set[int]:
@@ -135,6 +79,22 @@ def _needed(graph: Graph) -> set[int]:
                 needed.add(source)
                 waiting.append(source)
     return needed
+
+
+def _unroll(found: Interpretation, loop: Loop) -> None:
+    """Compute a loop as a whole, after all that it reads; where that fails its ops are taken one by one."""
+    waiting, missing = list(loop.operands), set()
+    while waiting:
+        index = waiting.pop()
+        if index not in found.values and index not in missing:
+            missing.add(index)
+            waiting += found.graph.ops[index].inputs
+    for index in sorted(missing):
+        found.values[index] = _evaluate(found, found.graph.ops[index])
+    try:
+        found.values |= unrolled(found.graph, loop, found.values)
+    except Exception:  # as for a rule that fails
+        return
 
 
 def _evaluate(found: Interpretation, op: Op) -> Operand:
@@ -253,7 +213,9 @@ def passed_through(call: Call) -> Value:
         table.flat[-1] = 1.0
         return Value(call.shape, table, 0.0)
     if source.shape == call.shape:
-        return copied(source)
+        same = copied(source)
+        same.uncertain = UNKNOWN
+        return same
     table = np.full((2,) * rank, source.mean**2)
     table.flat[-1] = source.power
     ratio = float(np.prod(call.shape, dtype=float) / max(np.prod(source.shape, dtype=float), 1.0))
@@ -264,4 +226,4 @@ def passed_through(call: Call) -> Value:
         back.flat[-1] = float(g.flat[-1]) * ratio
         return back
 
-    return Value(call.shape, table, source.mean, ((source, pull),))
+    return Value(call.shape, table, source.mean, ((source, pull),), uncertain=UNKNOWN)

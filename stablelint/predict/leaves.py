@@ -40,6 +40,7 @@ def parameter_value(parameter: Parameter) -> Value:
     if abs(mean) <= _ERRORS * std / math.sqrt(max(parameter.numel, 1)):
         mean = 0.0
     value = iid(parameter.shape, mean, std * std)
+    value.parameter = parameter
     similarity = parameter.row_similarity
     if similarity is not None and math.isfinite(similarity) and len(parameter.shape) > 1 and value.power > 0:
         explained = mean * mean / value.power

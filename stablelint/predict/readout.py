@@ -16,6 +16,8 @@ from stablelint.predict.domain import Table, Value, pair_mean
 from stablelint.predict.functions import erf, function
 from stablelint.predict.gaussian import NODES, WEIGHTS, Array, kernel
 from stablelint.predict.interpreter import Interpretation
+from stablelint.predict.marginal import law
+from stablelint.predict.spread import half_width, in_decades
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.signals.signals import NonFinite, ParameterSignal, Signal, Signals
 
@@ -41,7 +43,21 @@ def signals(found: Interpretation) -> Signals:
             if not row.finite and nonfinite is None:
                 nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
     nonfinite = _unwritten(graph, nonfinite)
-    return Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+    table = Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+    return replace(table, gradient_ratio_band=_band(found, table))
+
+
+def _band(found: Interpretation, table: Signals) -> tuple[float, float] | None:
+    """The ratio of the first to the last block, up and down by what its spread is."""
+    ratio = table.gradient_ratio
+    if ratio is None or not ratio > 0 or not math.isfinite(ratio):
+        return None
+    ends = [row for _, row in table.blocks() if row.grad_rms is not None]
+    first, last = (
+        max((part.spread + part.unsure for part in _parts(found, row.op)), default=0.0) for row in (ends[0], ends[-1])
+    )
+    width = half_width(max(first - last, 0.0), ratio)
+    return ratio * 10**-width, ratio * 10**width
 
 
 def _unwritten(graph: Graph, found: NonFinite | None) -> NonFinite | None:
@@ -83,7 +99,7 @@ def _reference(found: Interpretation) -> tuple[float, int, int] | None:
     """Gradient rms, size and index of the graph's head."""
     index = found.graph.head
     parts = _parts(found, index) if index is not None else ()
-    power = _power(parts[0].gradient()) if len(parts) == 1 else None
+    power = _typical(parts[0]) if len(parts) == 1 else None
     return (math.sqrt(power), math.prod(parts[0].shape), index) if power and index is not None else None
 
 
@@ -91,11 +107,17 @@ def _power(table: Table | None) -> float | None:
     return None if table is None else max(float(table.flat[-1]), 0.0)
 
 
+def _typical(value: Value) -> float | None:
+    """The squared gradient of a typical network."""
+    power = _power(value.gradient())
+    return None if power is None else power * math.exp(-value.spread / 2)
+
+
 def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tuple[float, int, int] | None) -> Signal:
     value = parts[0]
     size = sum(math.prod(part.shape) for part in parts)
     rms = math.sqrt(sum(part.power for part in parts) / len(parts))
-    gradients = [_power(part.gradient()) for part in parts]
+    gradients = [_typical(part) for part in parts]
     reached = [power for power in gradients if power is not None]
     grad = math.sqrt(sum(reached) / len(parts)) if reached else None
     sensitivity = None
@@ -118,6 +140,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         mean=value.mean,
         rms=rms,
         grad_rms=grad,
+        grad_spread=None if grad is None else in_decades(max(part.spread + part.unsure for part in parts)),
         sensitivity=sensitivity,
         similarity=None if moved else _similarity(value, 0),
         token_similarity=None if moved else _token_similarity(value),
@@ -188,14 +211,14 @@ def _activation(found: Interpretation, op: Op) -> tuple[float | None, float | No
         return None, None
     base, inner = expression(source)
     deviation = math.sqrt(base.variance)
-    points: Array = np.broadcast_to(inner.of(base.mean + deviation * NODES), NODES.shape)
+    points: Array = np.broadcast_to(inner.of(law(base).points()), NODES.shape)
     if op.name in SATURATING:
         slope = np.abs(outer.derivative(np.array(points)))
         largest = SATURATING[op.name]
         return None, float(WEIGHTS @ (slope < 0.01 * largest))
     if op.name in ("hardshrink", "softshrink"):
         return None, None
-    moments = kernel(inner, base.mean, base.variance) if deviation > 0 else None
+    moments = kernel(inner, law(base)) if deviation > 0 else None
     mean = moments.mean if moments else float(points.flat[0])
     return _dead(op, source, mean), None
 
@@ -236,7 +259,7 @@ def _parameters(found: Interpretation) -> tuple[ParameterSignal, ...]:
     for op in found.graph:
         value = found.values.get(op.index)
         if op.parameter is not None and isinstance(value, Value):
-            power = _power(value.gradient())
+            power = _typical(value)
             if power is not None:
                 powers[op.parameter.name] = powers.get(op.parameter.name, 0.0) + power
     return tuple(

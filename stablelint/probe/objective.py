@@ -35,11 +35,15 @@ def objective(graph: Graph, output: object, seed: int) -> torch.Tensor:
 
 
 def _deep(graph: Graph, tensors: Sequence[torch.Tensor], sink: int) -> list[torch.Tensor]:
-    """The deepest output and those that are nearly as deep, each once."""
+    return [tensors[place] for place in deep_places(graph, tensors, sink)]
+
+
+def deep_places(graph: Graph, tensors: Sequence[torch.Tensor], sink: int) -> list[int]:
+    """Where the deepest output, at ``sink``, and those that are nearly as deep stand in ``tensors``, each once."""
     depth = graph.flow.depth
     least = DEEP * depth[graph.outputs[sink]]
-    chosen = {graph.outputs[sink]: tensors[sink]}
-    for index, tensor in zip(graph.outputs, tensors, strict=True):
+    chosen = {graph.outputs[sink]: sink}
+    for place, (index, tensor) in enumerate(zip(graph.outputs, tensors, strict=True)):
         if depth.get(index, 0) >= least and tensor.dim() > 0 and tensor.requires_grad and tensor.numel() > 0:
-            chosen.setdefault(index, tensor)
+            chosen.setdefault(index, place)
     return list(chosen.values())

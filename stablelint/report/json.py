@@ -92,4 +92,6 @@ def _plain(value: Any) -> Any:
         return float(f"{value:.6g}") if math.isfinite(value) else str(float(value))
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return plain_data(value)
     return _plain(value.item()) if hasattr(value, "item") else str(value)

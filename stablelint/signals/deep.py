@@ -9,8 +9,8 @@ from typing import Literal
 from stablelint.finding import Fact
 from stablelint.site import Site
 
-#: From this share of the loss of knowing nothing on, a fit has learned (:class:`Learning`): of the networks of
-#: `scripts/measure_deep.py` those that never train stay below 0.11 nearly all, those that train reach 0.69.
+#: From this share of the loss of knowing nothing on, a fit has learned (:class:`Learning`). On `scripts/measure_deep.py`
+#: each network that trains takes away 0.81 at least at its best rate, and half of those that never train nothing.
 LEARNED = 0.25
 
 

@@ -36,6 +36,7 @@ class Signal:
     - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
     - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
       ``entropy``: mean entropy of a row over log(row length).
+    - ``grad_spread``: standard deviation in decades of the predicted ``grad_rms``; None when it was measured.
     - ``block``: position along the trunk, None beside it; ``place``: which of the model's repeated blocks or steps
       the op belongs to ("block 7 of 24"), empty outside of any.
     """
@@ -48,6 +49,7 @@ class Signal:
     mean: float | None = None
     rms: float | None = None
     grad_rms: float | None = None
+    grad_spread: float | None = None
     sensitivity: float | None = None
     similarity: float | None = None
     token_similarity: float | None = None
@@ -116,6 +118,8 @@ class Signals:
       descent needs steps below its inverse.
     - ``awakened``: the zero-initialised parameters that were given a small value along their gradient before the
       gradient was measured behind them.
+    - ``gradient_ratio_band``: where nine out of ten networks that are drawn like this one have their
+      :attr:`gradient_ratio`; None when it was measured.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
     - ``deep``: what ``--deep`` measures on top, else None.
@@ -131,6 +135,7 @@ class Signals:
     awakened: int = 0
     doubts: tuple[str, ...] = ()
     deep: Deep | None = None
+    gradient_ratio_band: tuple[float, float] | None = None
 
     @cached_property
     def trunk(self) -> tuple[Signal, ...]:
@@ -235,6 +240,8 @@ class Signals:
             "seeds": self.seeds,
             "depth": self.depth,
             "gradient_ratio": self.gradient_ratio,
+            "gradient_ratio_low": self.gradient_ratio_band[0] if self.gradient_ratio_band else None,
+            "gradient_ratio_high": self.gradient_ratio_band[1] if self.gradient_ratio_band else None,
             "growth_per_block": self.growth_per_block,
             "gradient_exponent": self.gradient_exponent,
             "angle_exponent": self.angle_exponent,

@@ -16,6 +16,7 @@ _SAMPLE = 1 << 22  # elements above which every n-th one is read
 _EXACT = 1 << 14  # elements up to which statistics are computed in double
 _SMALLEST_SQUARE = 1e-30  # single precision loses digits of smaller ones
 _ROWS, _COLUMNS = 256, 1024
+_ERRORS = 4.0  # standard errors by which parts must differ to be told apart
 
 
 def describe(named: Mapping[str, tuple[torch.Tensor, bool]], origins: Origins | None) -> dict[str, Parameter]:
@@ -39,6 +40,7 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
         with torch.no_grad():
             mean, std, rms = _moments(tensor.detach())
             similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(tensor.detach())
+    parts, diagonals = _gates(tensor, std, origins) if std > 0 else ((), ())
     if origins is not None and math.isnan(std) and not is_lazy(tensor) and origins.provenance.unfilled(tensor):
         init, similarity = "empty", None
         init_site = origins.allocation(tensor) or init_site
@@ -55,9 +57,45 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
         trainable=not buffer and tensor.requires_grad,
         buffer=buffer,
         row_similarity=similarity,
+        parts=parts,
+        diagonals=diagonals,
         init=init,
         init_site=init_site if init_site is not None and init_site.file is not None else None,
     )
+
+
+_Parts = tuple[tuple[tuple[float, float], ...], ...]
+
+
+def _gates(tensor: torch.Tensor, std: float, origins: Origins | None) -> tuple[_Parts, tuple[float, ...]]:
+    """Mean and deviation of thirds and quarters of a vector; the mean diagonal of square blocks of a matrix.
+
+    Only where they say more than the whole: parts whose means differ by more than chance, diagonals that stand out.
+    """
+    if tensor.dim() == 1:
+        return tuple(found for count in (3, 4) if (found := _divided(tensor.detach(), count, std, origins))), ()
+    if tensor.dim() != 2 or tensor.is_meta or not tensor.is_floating_point() or tensor.shape[1] < 2:
+        return (), ()
+    width = tensor.shape[1]
+    if tensor.shape[0] not in (width, 2 * width, 3 * width, 4 * width):
+        return (), ()
+    means = tensor.detach().reshape(-1, width, width).diagonal(dim1=1, dim2=2).double().mean(1)
+    return (), tuple(means.tolist()) if bool((means.abs() > _ERRORS * std / math.sqrt(width)).any()) else ()
+
+
+def _divided(tensor: torch.Tensor, count: int, std: float, origins: Origins | None) -> tuple[tuple[float, float], ...]:
+    """Mean and deviation of equal parts of a vector, if their means differ."""
+    length = tensor.shape[0] // count
+    if tensor.shape[0] % count or length < 2:
+        return ()
+    found = tuple(_moments_of(tensor[at * length : (at + 1) * length], origins)[:2] for at in range(count))
+    means = [mean for mean, _ in found]
+    return found if max(means) - min(means) > _ERRORS * std / math.sqrt(length) else ()
+
+
+def _moments_of(tensor: torch.Tensor, origins: Origins | None) -> tuple[float, float, float]:
+    virtual = origins.provenance.moments(tensor) if origins is not None and tensor.is_meta else None
+    return _moments(tensor) if virtual is None else virtual[:3]
 
 
 def statistics(tensor: torch.Tensor) -> tuple[float, float, float, float | None]:

@@ -231,8 +231,10 @@ def test_joined_channels_of_different_size_are_normalised_each_by_its_own() -> N
     assert guess == pytest.approx(float(gradient.pow(2).mean().sqrt()), rel=0.1)
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_gradient_decays_through_time(kind: type[nn.RNNBase]) -> None:
+@pytest.mark.parametrize(("kind", "kept"), [(nn.LSTM, 0.574), (nn.GRU, 0.588), (nn.RNN, 0.486)])
+def test_gradient_decays_through_time(kind: type[nn.RNNBase], kept: float) -> None:
+    """``kept`` was measured over 6 seeds; the first steps on the way back count, not yet the spectral radius."""
+
     class Last(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -242,4 +244,4 @@ def test_gradient_decays_through_time(kind: type[nn.RNNBase]) -> None:
             return self.cell(x)[0][:, -1]
 
     rows = signals(Last(), 8, 20, 32).rows
-    assert [row.retention for row in rows if row.retention is not None] == [pytest.approx(0.53, abs=0.06)]
+    assert [row.retention for row in rows if row.retention is not None] == [pytest.approx(kept, abs=0.03)]

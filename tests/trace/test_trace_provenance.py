@@ -105,6 +105,20 @@ def test_the_distribution_is_that_of_a_real_build(case: str) -> None:
         assert found.row_similarity == pytest.approx(similarity, abs=0.01)
 
 
+def test_gates_in_one_bias_are_told_apart() -> None:
+    def make() -> nn.Parameter:
+        bias = nn.Parameter(torch.empty(4 * N * N))
+        with torch.no_grad():
+            bias.zero_()
+            bias[N * N : 2 * N * N].fill_(-8.0)
+        return bias
+
+    with observe_build(allocate=False) as origins:
+        model = Holder(make)
+    assert model.w.is_meta
+    assert describe(named_tensors(model), origins)["w"].parts[-1] == ((0, 0), (-8, 0), (0, 0), (0, 0))
+
+
 def test_parametrized_weights_are_known() -> None:
     with observe_build(allocate=False) as origins:
         model = nn.Sequential(

@@ -200,6 +200,19 @@ def test_statistics_are_those_of_the_real_weights():
     assert trace(layer, Inputs(torch.randn(2, 64))).graph.parameters[0].row_similarity == pytest.approx(1.0)
 
 
+def test_gates_in_one_bias_and_diagonals_are_told_apart():
+    cell = nn.LSTMCell(8, 32)
+    nn.init.zeros_(cell.bias_ih)
+    with torch.no_grad():
+        cell.bias_ih[32:64] = 2.0
+        cell.weight_hh[96:] = torch.eye(32)
+    _, hidden, given, plain = trace(cell, Inputs(torch.randn(2, 8))).graph.parameters
+    assert given.parts[-1] == ((0.0, 0.0), (2.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+    assert plain.parts == ()
+    assert hidden.diagonals == pytest.approx([0, 0, 0, 1], abs=0.1)
+    assert trace(nn.Linear(32, 32), Inputs(torch.randn(2, 32))).graph.parameters[0].diagonals == ()
+
+
 def test_lazy_modules_are_materialised():
     model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
     with warnings.catch_warnings():

@@ -15,11 +15,18 @@ import math
 
 import numpy as np
 
-from stablelint.predict.domain import Table, Value, broadcast, lead, pair_mean, unbroadcast
-from stablelint.predict.gaussian import Function
+from stablelint.predict.domain import Table, Value, broadcast, copied, lead, pair_mean, unbroadcast
+from stablelint.predict.gaussian import IDENTITY, Function
+from stablelint.predict.marginal import of_product, of_sum
 from stablelint.predict.profile import EVEN, aligned, carried_forward, mixed
+from stablelint.predict.slant import same_joint, through_pair
 from stablelint.predict.transfer.elementwise import RECIPROCAL, apply, compose_pair
 from stablelint.predict.transfer.softmax import softmax_of
+
+#: A share of the second moment that changes no distribution.
+_NOTHING = 1e-12
+#: A factor whose values have this share of their second moment in common is of one sign, as a gate or gain is.
+_ONE_SIGN = 0.5
 
 
 def add(left: Value, right: Value, factor: float = 1.0) -> Value:
@@ -32,6 +39,10 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
         return _shifted_by_mean(left, right, factor)
     if shape == right.shape and factor and _is_mean(right, left):
         return scaled(_shifted_by_mean(right, left, 1 / factor), factor)
+    if shape == left.shape and factor**2 * right.power <= _NOTHING * left.power:
+        return _beside(left, right, factor)
+    if shape == right.shape and factor == 1 and left.power <= _NOTHING * right.power:
+        return _beside(right, left, 1.0)
     rank = len(shape)
     table = lead(left.table, rank) + factor**2 * lead(right.table, rank) + 2 * factor * left.mean * right.mean
     result = Value(
@@ -47,6 +58,36 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
             [(power, carried_forward(part.profile or EVEN, aligned(shape, part.shape))) for part, power in parts], shape
         )
     result.allowed = left.allowed if left.allowed is not None else right.allowed
+    result.marginal = of_sum(left, right, factor)
+    result.tilts = through_pair(left, right, result, lambda a, b: a + factor * b)
+    result.steady = _steady(left, right, factor, result)
+    # where one operand is next to nothing (a zero bias), g times the other is g times the sum
+    result.joints = tuple(
+        same_joint if scale * other.power <= _NOTHING * part.power else None
+        for part, other, scale in ((left, right, factor**2), (right, left, 1.0))
+    )
+    return result
+
+
+def _steady(left: Value, right: Value, factor: float, total: Value) -> tuple[tuple[int, ...], float] | None:
+    """Of the mean square of x + b, with shares p and 1 - p, the variance lacks p^2 if the mean square of x is fixed."""
+    found = [
+        (part.steady[0], part.steady[1] * (scale * part.power / total.power) ** 2)
+        for part, scale in ((left, 1.0), (right, factor**2))
+        if part.steady is not None and part.shape == total.shape and total.power > 0
+    ]
+    if not found or len({axes for axes, _ in found}) > 1:
+        return None
+    return found[0][0], min(sum(share for _, share in found), 1.0)
+
+
+def _beside(whole: Value, nothing: Value, factor: float) -> Value:
+    """``whole + factor * nothing``: a zero bias or branch gets its gradient and changes nothing."""
+    base, function = whole.base or whole, whole.function or IDENTITY
+    result = copied(whole)
+    result.base, result.function = base, function
+    result.joints = (same_joint,)
+    result.parents += ((nothing, lambda g: factor**2 * unbroadcast(g, whole.shape, nothing.shape)),)
     return result
 
 
@@ -82,13 +123,22 @@ def mul(left: Value, right: Value) -> Value:
         return together
     shape = broadcast(left.shape, right.shape)
     first, second = lead(left.table, len(shape)), lead(right.table, len(shape))
-    return Value(
+
+    def back(g: Table, other: Table, own: Table, target: Value) -> Table:
+        # where g depends on the product, g * other is (g * product) / own factor; exact for a factor of one sign
+        joint = result.joint
+        found = g * other if joint is None or own.min() < _ONE_SIGN * own.max() else joint / own
+        return unbroadcast(found, shape, target.shape)
+
+    result = Value(
         shape, first * second, left.mean * right.mean,
-        (
-            (left, lambda g: unbroadcast(g * second, shape, left.shape)),
-            (right, lambda g: unbroadcast(g * first, shape, right.shape)),
-        ),
+        ((left, lambda g: back(g, second, first, left)), (right, lambda g: back(g, first, second, right))),
+        marginal=of_product(left, right), joints=(same_joint, same_joint),
     )  # fmt: skip
+    result.tilts = through_pair(left, right, result, np.multiply)
+    if left.steady is not None and right.constant and left.shape == shape:  # a gain that is the same everywhere
+        result.steady = left.steady
+    return result
 
 
 def div(left: Value, right: Value) -> Value:

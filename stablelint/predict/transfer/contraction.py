@@ -47,6 +47,9 @@ def contract(left: Value, left_axes: str, right: Value, right_axes: str, out_axe
             (right, lambda g: contract_tables(g, out_axes, left.table, left_axes, right_axes, sizes)),
         ),
         alignments=(_alignment(out_axes, left_axes, left), _alignment(out_axes, right_axes, right)),
+        mixed=tuple(
+            tuple(place for place, axis in enumerate(axes) if axis not in out_axes) for axes in (left_axes, right_axes)
+        ),
     )
 
 

@@ -22,9 +22,11 @@ from functools import lru_cache
 import numpy as np
 
 from stablelint.predict.call import Call, Result
-from stablelint.predict.domain import Table, Value, settle
+from stablelint.predict.domain import Table, Value, pair_mean, pair_sum, settle
 from stablelint.predict.gaussian import Array
+from stablelint.predict.lags import near, strided
 from stablelint.predict.profile import Along
+from stablelint.predict.slant import summing_to
 from stablelint.predict.transfer.arithmetic import add
 from stablelint.predict.transfer.contraction import Count, contract_tables
 from stablelint.predict.transfer.shaping import permuted, reshape_table, reshaped
@@ -34,7 +36,7 @@ from stablelint.predict.transfer.shaping import permuted, reshape_table, reshape
 class Window:
     """One spatial axis: ``size`` taps, of which ``taps`` fall into the input on average, each weighted with the
     input's profile, and ``count`` without it; ``pairs`` counts pairs of different taps of one window, ``same`` is the
-    share of taps that two positions have in common.
+    share of taps that two positions have in common; ``near`` is how far different taps behave as one place.
     ``profile`` is that of the result, ``reach`` how outputs spread over inputs (see :class:`Along`)."""
 
     size: int
@@ -46,6 +48,7 @@ class Window:
     outside: int
     profile: Array | None = None
     reach: Array | None = None
+    near: float = 0.0
 
     @property
     def uses(self) -> float:
@@ -82,6 +85,7 @@ def window(
     padding: int = 0,
     dilation: int = 1,
     profile: Array | None = None,
+    lags: Array | None = None,
 ) -> Window:
     """Count the taps that fall into the input."""
     if size == 1 and stride == 1 and padding == 0:
@@ -96,7 +100,7 @@ def window(
     if count <= 0 or weighted <= 0:
         return Window(size, 1e-12, 0.0, 1e-12, same, inside, outside)
     reach = found * (inside / found.sum())
-    return Window(size, weighted, pairs, count, same, inside, outside, taps / weighted, reach)
+    return Window(size, weighted, pairs, count, same, inside, outside, taps / weighted, reach, near(size, lags))
 
 
 def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) -> Value:
@@ -127,12 +131,22 @@ def convolve(x: Value, weight: Value, groups: int, windows: Sequence[Window]) ->
         found = contract_tables(reshape_table(g, shape, grouped_out), out_axes, patches, in_axes, weight_axes, sizes)
         return reshape_table(settle(found, grouped_weight), grouped_weight, weight.shape)
 
+    def joint(_g: Table, own: Table | None, back: Table) -> Table | None:
+        # depthwise: y is linear in the one channel that it reads, so sum g x = sum g y over batch and space
+        if own is None or kept > 1:
+            return None
+        axes = [0, *range(2, x.rank)]
+        ratio = math.prod(space) / math.prod(x.shape[2:])
+        total = pair_mean(reshape_table(own, shape, grouped_out), [0, *range(3, x.rank + 1)], grouped_out)
+        return summing_to(back * x.table, axes, x.shape, pair_sum(total, 2, out) * ratio * ratio)
+
     mean = x.mean * weight.mean * kept * math.prod(w.taps for w in windows)
     space_axes = {2 + place: w for place, w in enumerate(windows) if w.outside > 1}
     return Value(
         shape, reshape_table(table, grouped_out, shape), mean, ((x, to_input), (weight, to_weight)),
         alignments=({0: Along(0), **{axis: Along(axis, reach=w.reach) for axis, w in space_axes.items()}}, {}),
         profile={axis: w.profile for axis, w in space_axes.items() if w.profile is not None},
+        joints=(joint, None), mixed=((1,), ()),
     )  # fmt: skip
 
 
@@ -143,7 +157,8 @@ def _unfold(table: Table, windows: Sequence[Window]) -> Table:
         if w.size == 1:
             pairs = np.stack([np.stack([differ, agree]), np.stack([differ, agree])])
         else:
-            pairs = np.stack([np.stack([differ, differ]), np.stack([differ, agree])])
+            close = differ + w.near * (agree - differ)
+            pairs = np.stack([np.stack([differ, close]), np.stack([differ, agree])])
         pairs[:, 0] = pairs[:, 0] * w.same
         if w.outside == 1:
             pairs[:, 0] = pairs[:, 1]
@@ -185,10 +200,13 @@ def conv(call: Call) -> Result:
             padding[i],
             dilation[i],
             (x.profile or {}).get(2 + i),
+            (x.lags or {}).get(2 + i),
         )
         for i in range(count)
     ]
     result = convolve(x, weight, int(call.attr("groups", 1)), windows)
+    kept = {2 + i: strided((x.lags or {}).get(2 + i), stride[i]) for i in range(count)}
+    result.lags = {axis: lags for axis, lags in kept.items() if lags is not None}
     return _with_bias(call, result)
 
 

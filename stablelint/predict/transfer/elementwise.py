@@ -9,6 +9,7 @@ start, so that tanh(relu(x)) or x * sigmoid(x) are not taken for functions of a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable
 
@@ -17,14 +18,21 @@ import numpy as np
 from stablelint.predict.call import Call, NotModelled, Result
 from stablelint.predict.domain import Pull, Table, Value, same
 from stablelint.predict.functions import function, power, reciprocal
-from stablelint.predict.gaussian import IDENTITY, Array, Function, compose, correlations, degenerate, kernel
+from stablelint.predict.gaussian import IDENTITY, WEIGHTS, Array, Function, Kernel, Law, compose, degenerate, kernel
+from stablelint.predict.lags import Lags
+from stablelint.predict.marginal import law
+from stablelint.predict.slant import Edge, joint_through_function, through_function
 from stablelint.predict.transfer.shaping import fitted
 
+#: Slopes with heavier tails (an exponential of a wide argument) have no mean that a few hundred units would show.
+_HEAVIEST = 10.0
 RECIPROCAL = Function("reciprocal", reciprocal)
 
 
 def apply(value: Value, outer: Function) -> Value:
     """``outer`` of every element."""
+    if value.base is not None and value.function is not None and len(value.parents) > 1:
+        return _behind_junction(value, value.base, value.function, outer)
     base, inner = expression(value)
     total = compose(outer, inner)
     if total is None:
@@ -36,9 +44,27 @@ def apply(value: Value, outer: Function) -> Value:
     return result
 
 
+def _behind_junction(value: Value, base: Value, inner: Function, outer: Function) -> Value:
+    """A function of a function that has another parent as well (a zero branch, a slope): the cotangent must pass it."""
+    total = compose(outer, inner)
+    if total is None:
+        return _of_base(value, outer)
+    result = _of_base(base, total)
+    local = Function(("slope", outer.key, inner.key), lambda x: outer.derivative(inner.of(x)), total.length)
+    result.parents = ((value, factor_of(base, local)),)
+    _attach(result, Edge(base, local, inner, total))
+    return result
+
+
+def _attach(result: Value, edge: Edge) -> None:
+    """Say what the only edge back from ``result`` does to what depends on the value, and to the spread."""
+    result.tilts, result.joints = (through_function(edge),), (joint_through_function(edge),)
+    result.mask = functools.partial(_mask, edge)
+
+
 def expression(value: Value) -> tuple[Value, Function]:
-    """The Gaussian tensor that ``value`` is a function of, and the function."""
-    if value.base is not None and value.function is not None:
+    """The tensor that ``value`` is a function of, and the function; itself where it has other parents, too."""
+    if value.base is not None and value.function is not None and len(value.parents) == 1:
         return value.base, value.function
     return value, IDENTITY
 
@@ -50,9 +76,40 @@ def _of_base(base: Value, total: Function) -> Value:
             base.shape, np.full(base.table.shape, number * number), number, ((base, _slope(base, total)),),
             base=base, function=total,
         )  # fmt: skip
-    found = kernel(total, base.mean, base.variance)
-    table = found(correlations(base.table, base.mean, base.variance))
-    return Value(base.shape, table, found.mean, ((base, _slope(base, total)),), base=base, function=total)
+    distribution = law(base)
+    found = kernel(total, distribution)
+    table = found(distribution.latent(base.table))
+    result = Value(
+        base.shape, table, found.mean, ((base, _slope(base, total)),), base=base, function=total,
+        lags=_neighbours(base, distribution, found),
+    )  # fmt: skip
+    _attach(result, Edge(base, Function(("derivative", total.key), total.derivative, total.length), IDENTITY, total))
+    return result
+
+
+def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
+    """Between places d apart the argument has the covariance C_differ + lags[d] (C_agree - C_differ)."""
+    lags = {}
+    for axis, own in (base.lags or {}).items():
+        apart = float(np.take(base.table, 0, axis).flat[-1])
+        between = found(distribution.latent(np.append(apart + own * (base.power - apart), [apart, base.power])))
+        rest = float(found.power - between[-2])
+        if rest > 0:
+            lags[axis] = np.append(1.0, np.clip((between[1:-2] - between[-2]) / rest, -1.0, 1.0))
+    return lags
+
+
+def _mask(edge: Edge) -> tuple[int, float, float]:
+    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and E[f'^4] / E[f'^2]^2 - 1."""
+    base, distribution = edge.base, law(edge.base)
+    unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
+    slopes = kernel(edge.slope, distribution)
+    if not 0 < slopes.power < 1e60:
+        return unit, 1.0, 0.0
+    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
+    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
+    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(edge.slope.of(distribution.points())) ** 4, 1e140))
+    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(fourth / slopes.power**2 - 1, 0.0), _HEAVIEST)
 
 
 def _slope(base: Value, total: Function) -> Pull:
@@ -63,8 +120,9 @@ def _slope(base: Value, total: Function) -> Pull:
     def pull(g: Table) -> Table:
         if degenerate(base.mean, base.variance):
             return np.asarray(g * float(np.nan_to_num(total.derivative(np.array([base.mean])))[0]) ** 2)
-        found = kernel(total, base.mean, base.variance, derivative=True)
-        return np.asarray(g * found(correlations(base.table, base.mean, base.variance)))
+        distribution = law(base)
+        found = kernel(total, distribution, derivative=True)
+        return np.asarray(g * found(distribution.latent(base.table)))
 
     return pull
 
@@ -75,9 +133,8 @@ def factor_of(base: Value, factor: Function) -> Pull:
     def pull(g: Table) -> Table:
         if degenerate(base.mean, base.variance):
             return np.asarray(g * float(np.nan_to_num(factor.of(np.array([base.mean])))[0]) ** 2)
-        return np.asarray(
-            g * kernel(factor, base.mean, base.variance)(correlations(base.table, base.mean, base.variance))
-        )
+        distribution = law(base)
+        return np.asarray(g * kernel(factor, distribution)(distribution.latent(base.table)))
 
     return pull
 

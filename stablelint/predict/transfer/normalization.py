@@ -2,32 +2,35 @@
 
     V = average of C over pairs in the normalised axes R,   s^2 = C[1..1] - V[1..1] + eps
     C_y = (C - V) / s^2
-    G_x = (G - avg_R G - C_y avg_R(G C_y)) / s^2 * nu / (nu - 2)
+    G_x = (G - avg_R G - P) E[1 / s^2] + P E[eps^2 / s^6],     P = C_y avg_R E[(g y)(g y)']
 
-The two subtracted terms are the projections of the backward pass onto the mean and onto y. ``nu``, the inverse of
-avg_R(C_y^2), is the effective number of independent terms in the variance: E[1/s^2] is larger than 1/E[s^2] by
-nu / (nu - 2). Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets
-with it grow the squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
+The two subtracted terms are the projections of the backward pass onto the mean and onto y (of which eps leaves a
+trace that counts where nothing else is left: a batch of two). The variance s^2 of a group is not the same number in
+every group: it is V chi^2_nu / nu with nu, the inverse of avg_R(C_y^2), the effective number of independent terms. (It
+also varies with the weights of the group. That is left out: the layer before multiplies by the same weights again.)
+Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets with it grow the
+squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from stablelint.predict.call import Call, Result
 from stablelint.predict.domain import Table, Value, pair_mean
+from stablelint.predict.domain import kept as kept_slant
 from stablelint.predict.functions import positive
 from stablelint.predict.gaussian import Function
+from stablelint.predict.marginal import alike
 from stablelint.predict.profile import Along, Array, aligned
+from stablelint.predict.slant import summing_to
 from stablelint.predict.transfer.arithmetic import add, mul
 from stablelint.predict.transfer.elementwise import apply
 from stablelint.predict.transfer.shaping import reshaped
-
-#: The correction for a variance of few effective terms is not trusted beyond this.
-_LARGEST = 4.0
 
 
 def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = True) -> Value:
@@ -45,15 +48,18 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
     scale = max(variance + eps, 1e-280)
     table = centred / scale
 
+    groups = math.prod(value.shape) / max(math.prod(value.shape[axis] for axis in axes), 1)
+
     def pull(g: Table) -> Table:
         kept = g - average(g) if centre else g
-        if variance > 0:
-            kept = kept - table * average(g * table) * (scale / variance)
-        result = kept / scale
-        if variance > 0:
-            terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]), 1e-12)
-            result = result * (min(terms / (terms - 2), _LARGEST) if terms > 2 else _LARGEST)
-        return np.asarray(result)
+        if variance <= 0:
+            return np.asarray(kept / scale)
+        joint = g * table if result.joint is None else result.joint
+        along = table * average(joint) * (scale / variance)
+        missing = value.steady[1] if value.steady is not None and value.steady[0] == tuple(axes) else 0.0
+        terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]) * (1 - missing), 1e-12)
+        across, rest = inverse_moments(terms, eps / variance, groups)
+        return np.asarray(((kept - along) * across + along * rest) / variance)
 
     alignment, profile = aligned(value.shape, value.shape), dict[int, Array]()
     for axis, along in (value.profile or {}).items():
@@ -63,10 +69,33 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
             own = _variances(value, axis, axes, centre=centre)
             spreads = variance * np.maximum(along, 1e-12) if own is None else own
             alignment[axis] = Along(axis, weights=scale / np.maximum(spreads + eps, 1e-12 * scale))
-    return Value(
+    result = Value(
         value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
-        alignments=(alignment,), profile=profile,
+        alignments=(alignment,), profile=profile, marginal=alike(value), tilts=(kept_slant,),
+        steady=(tuple(axes), 1.0),
     )  # fmt: skip
+    if eps < variance:  # x / |x| does not change with |x|: sum g x over a group is 0, but for eps
+        result.joints = (lambda _g, _own, back: summing_to(back * value.table, axes, value.shape, 0.0),)
+    return result
+
+
+@lru_cache(maxsize=1024)
+def _inverse_moments(terms: float, eps: float, count: int) -> tuple[float, float]:
+    u = np.linspace(-60.0 if terms < 3 else -20.0, 4.0, 4096)  # the logarithm of the variance over its mean
+    below = np.cumsum(np.exp(terms / 2 * (u - np.exp(u))))
+    variances = np.exp(np.interp((np.arange(count) + 0.5) / count, below / below[-1], u))
+    return float((1 / (variances + eps)).mean()), float((eps * eps / (variances + eps) ** 3).mean())
+
+
+def inverse_moments(terms: float, eps: float, groups: float) -> tuple[float, float]:
+    """E[1 / (s^2 + eps)] and E[eps^2 / (s^2 + eps)^3] for s^2 = chi^2_nu / nu with nu ``terms``.
+
+    With few terms the means are those of the smallest variances, so they are taken over as many evenly spaced
+    quantiles as there are groups.
+    """
+    if terms > 200:
+        return (1 + 2 / terms) / (1 + eps), eps * eps / (1 + eps) ** 3
+    return _inverse_moments(float(f"{terms:.3g}"), float(f"{eps:.2e}"), int(min(max(groups, 8), 512)))
 
 
 def _variances(value: Value, axis: int, over: Sequence[int], *, centre: bool) -> Array | None:

@@ -15,6 +15,9 @@ import numpy as np
 from stablelint.predict.call import Call, Result
 from stablelint.predict.domain import Table, Value, iid
 from stablelint.predict.gaussian import Array, Function
+from stablelint.predict.lags import Lags, overlap, pooled
+from stablelint.predict.marginal import alike, law
+from stablelint.predict.slant import of_winners
 from stablelint.predict.transfer.convolution import convolve, spread, window
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.predict.transfer.reduction import summed
@@ -38,10 +41,21 @@ def avg_pool(call: Call) -> Result:
     kernel, stride, padding = _windows(call, value, shape, count)
     weight = iid((value.shape[1], 1, *kernel), 1 / math.prod(kernel), 0.0)
     windows = [
-        window(value.shape[2 + i], shape[2 + i], kernel[i], stride[i], padding[i], 1, (value.profile or {}).get(2 + i))
+        window(
+            value.shape[2 + i], shape[2 + i], kernel[i], stride[i], padding[i], 1,
+            (value.profile or {}).get(2 + i), (value.lags or {}).get(2 + i),
+        )
         for i in range(count)
-    ]
-    return reshaped(convolve(value, weight, value.shape[1], windows), call.shape)
+    ]  # fmt: skip
+    result = convolve(value, weight, value.shape[1], windows)
+    result.lags = _pooled_lags(value, kernel, stride)
+    return reshaped(result, call.shape)
+
+
+def _pooled_lags(value: Value, kernel: Sequence[int], stride: Sequence[int]) -> Lags:
+    first = value.rank - len(kernel)
+    found = {first + i: pooled(kernel[i], stride[i], (value.lags or {}).get(first + i)) for i in range(len(kernel))}
+    return {axis: lags for axis, lags in found.items() if lags is not None}
 
 
 def _windows(
@@ -63,10 +77,10 @@ def max_pool(call: Call) -> Result:
     out = shape
     if value.rank == count + 1:
         value, shape = reshaped(value, (1, *value.shape)), (1, *shape)
-    kernel, _, _ = _windows(call, value, shape, count)
+    kernel, stride, _ = _windows(call, value, shape, count)
     base, function = expression(value)
     first = value.rank - count
-    found = _Windows(base, function, math.prod(kernel), first)
+    found = _Windows(base, function, kernel)
     table, slopes = np.zeros(value.table.shape), np.zeros(value.table.shape)
     mean = 0.0
     for pattern in np.ndindex(*value.table.shape):
@@ -80,25 +94,39 @@ def max_pool(call: Call) -> Result:
                 back[pattern] *= ratio if agree else ratio * ratio
         return back
 
-    pooled = Value(shape, table, mean, ((base, lambda g: route(g) * slopes),))
+    def joint(g: Table, own: Table | None, _back: Table) -> Table:
+        # the gradient goes to the largest element, so g x there is g y
+        return route(g * largest.table if own is None else own)
+
+    largest = Value(
+        shape, table, mean, ((base, lambda g: route(g) * slopes),), joints=(joint,),
+        lags=_pooled_lags(value, kernel, stride),
+    )  # fmt: skip
     if base is not value:
-        pooled.witnesses = ((value, route),)
-    result = reshaped(pooled, out)
+        largest.witnesses = ((value, route),)
+    else:  # behind a function of another tensor the slopes are those of the winners already
+        places = 1 + (math.prod(kernel) - 1) * (1 - found.common)
+        largest.tilts = (lambda _: (1.0, of_winners(places)),)
+    result = reshaped(largest, out)
     if len(call.shapes) > 1:  # values and indices
         return result, Value(out, np.zeros((2,) * len(out)), 0.0)
     return result
 
 
 class _Windows:
-    """Pairs of windows by the agreement of their elements, drawn with a fixed seed."""
+    """Pairs of windows by the agreement of their elements, drawn as standard normal variables with a fixed seed."""
 
-    def __init__(self, base: Value, function: Function, size: int, first: int) -> None:
-        self.mean, self.variance, self.function, self.first = base.mean, max(base.variance, 1e-280), function, first
-        self.covariance = base.table - base.mean**2
-        space = (0,) * (base.rank - first)
-        # what the elements of one window have in common
-        self.common = min(max(float(self.covariance[(1,) * first + space]), 0.0), self.variance)
-        self.space = space
+    def __init__(self, base: Value, function: Function, kernel: Sequence[int]) -> None:
+        self.law, self.function, self.first = law(base), function, base.rank - len(kernel)
+        self.correlation = self.law.latent(base.table)
+        self.space = (0,) * len(kernel)
+        # what the elements of one window have in common: the mean over pairs of different ones
+        inside, size = self.correlation[(1,) * self.first], math.prod(kernel)
+        for axis, taps in enumerate(kernel):
+            same = overlap(taps, (base.lags or {}).get(self.first + axis)) / taps**2
+            inside = same * inside[1] + (1 - same) * inside[0]
+        common = (float(inside) - 1 / size) / (1 - 1 / size) if size > 1 else 1.0
+        self.common = min(max(common, 0.0), 1.0)
         draw = np.random.default_rng(1).standard_normal((4, _DRAWS, size))
         self.shared, self.own = (draw[0][:, :1], draw[1][:, :1]), (draw[2], draw[3])
         self.cache: dict[tuple[float, float], tuple[float, float, float]] = {}
@@ -106,16 +134,16 @@ class _Windows:
     def __call__(self, pattern: tuple[int, ...]) -> tuple[float, float, float]:
         """E[y y'], E[y] and E[f'(u*) f'(u'*)]."""
         lead = pattern[: self.first]
-        shared = float(self.covariance[lead + self.space])
-        whole = float(self.covariance[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
-        key = (round(shared / self.variance, 6), round((whole - shared) / self.variance, 6))
+        shared = float(self.correlation[lead + self.space])
+        whole = float(self.correlation[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
+        key = (round(shared, 6), round(whole - shared, 6))
         if key not in self.cache:
             self.cache[key] = self._draw(shared, whole - shared)
         return self.cache[key]
 
     def _draw(self, shared: float, own: float) -> tuple[float, float, float]:
-        rest = max(self.variance - self.common, 0.0)
-        a = float(np.clip(shared / self.common, -1, 1)) if self.common > 1e-12 * self.variance else 0.0
+        rest = max(1 - self.common, 0.0)
+        a = float(np.clip(shared / self.common, -1, 1)) if self.common > 1e-12 else 0.0
         b = float(np.clip(own / rest, -1, 1)) if rest > 0 else 0.0
         windows = (
             self._window(self.shared[0], self.own[0], rest),
@@ -129,7 +157,7 @@ class _Windows:
         return float((u * v).mean()), float(u.mean()), float((du * dv).mean())
 
     def _window(self, shared: Array, own: Array, rest: float) -> tuple[Array, Array]:
-        points = self.mean + math.sqrt(self.common) * shared + math.sqrt(rest) * own
+        points = self.law.at(math.sqrt(self.common) * shared + math.sqrt(rest) * own)
         values = self.function.of(points)
         winners = values.argmax(1)
         rows = np.arange(len(points))
@@ -152,4 +180,4 @@ def interpolate(call: Call) -> Result:
                 back = np.stack([ratio * ratio * differ, ratio * agree], axis)
         return back
 
-    return Value(shape, value.table, value.mean, ((value, pull),))
+    return Value(shape, value.table, value.mean, ((value, pull),), marginal=alike(value))

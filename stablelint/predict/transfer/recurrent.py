@@ -1,137 +1,169 @@
-"""LSTM, GRU and plain RNN cells as elementwise functions of two contractions, and whole layers by unrolling.
+"""LSTM, GRU and plain RNN, one step or a whole layer: drawn, run and described again.
 
-A layer is unrolled over time with the rules of its cell until the state no longer changes; the steps after that
-stand for all that follow. The weights are the same at every step and are taken as fresh: the powers of one matrix
-grow with its spectral radius, not with its rms, so long sequences are predicted to vanish somewhat too fast
-(Chen, Pennington & Schoenholz 2018, arXiv:1806.05394, for the mean-field theory of the gates).
+See :mod:`stablelint.predict.unrolled` for why the steps of a loop are not taken one by one. A layer that is wider or
+longer than what needs to be drawn is drawn smaller: gains are kept, and what happens at the end of the sequence goes
+on at the same rate before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from stablelint.predict.call import Call, NotModelled, Result
-from stablelint.predict.domain import Value, copied, iid
-from stablelint.predict.functions import function
-from stablelint.predict.gaussian import Function
-from stablelint.predict.transfer.arithmetic import add, mul, scaled, shifted
-from stablelint.predict.transfer.contraction import contract
-from stablelint.predict.transfer.elementwise import apply
-from stablelint.predict.transfer.shaping import expanded, joined, reshaped, selected, sliced, stacked
+from stablelint.predict.domain import Value, iid
+from stablelint.predict.gaussian import Array
+from stablelint.predict.transfer.shaping import reshaped
+from stablelint.predict.unrolled.cells import CELL_INPUTS, GATES, State, cell_step, layer, step_of
+from stablelint.predict.unrolled.rollout import Rollout
+from stablelint.predict.unrolled.tape import Node
 
-State = tuple[Value, ...]
-Step = Callable[[Value, State], State]
-
-#: Steps that are unrolled one by one.
-LONGEST = 64
-
-
-def _named(name: str) -> Function:
-    found = function(name, {})
-    assert found is not None
-    return found
-
-
-SIGMOID, TANH = _named("sigmoid"), _named("tanh")
-
-
-def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
-    result = contract(x, "BY", weight, "ZY", "BZ")
-    return result if bias is None else add(result, bias)
-
-
-def step_of(kind: str, weights: Sequence[Value], nonlinearity: str = "tanh") -> Step:
-    """One step of a cell with input and hidden weights and, if given, two biases."""
-    w_in, w_hidden = weights[0], weights[1]
-    b_in, b_hidden = (weights[2], weights[3]) if len(weights) >= 4 else (None, None)
-    width = w_hidden.shape[1]
-
-    def lstm(x: Value, state: State) -> State:
-        hidden, cell = state[0], state[1]
-        gates = add(_affine(x, w_in, b_in), _affine(hidden, w_hidden, b_hidden))
-        # the four gates of one unit are different rows of the weights: independent parts of one tensor
-        enter, forget, candidate, leave = (sliced(gates, 1, width) for _ in range(4))
-        cell = add(mul(apply(forget, SIGMOID), cell), mul(apply(enter, SIGMOID), apply(candidate, TANH)))
-        return mul(apply(leave, SIGMOID), apply(cell, TANH)), cell
-
-    def gru(x: Value, state: State) -> State:
-        hidden = state[0]
-        from_x, from_h = _affine(x, w_in, b_in), _affine(hidden, w_hidden, b_hidden)
-        xs, hs = [[sliced(part, 1, width) for _ in range(3)] for part in (from_x, from_h)]
-        reset, update = (apply(add(xs[i], hs[i]), SIGMOID) for i in range(2))
-        new = apply(add(xs[2], mul(reset, hs[2])), TANH)
-        return (add(mul(shifted(scaled(update, -1.0), 1.0), new), mul(update, hidden)),)
-
-    def plain(x: Value, state: State) -> State:
-        total = add(_affine(x, w_in, b_in), _affine(state[0], w_hidden, b_hidden))
-        return (apply(total, _named(nonlinearity if nonlinearity in ("tanh", "relu") else "tanh")),)
-
-    return {"lstm": lstm, "gru": gru, "rnn": plain}[kind]
+#: Steps, units and samples that are drawn at most.
+LONGEST, WIDEST, SAMPLES = 256, 192, 4
+#: Draws of the weights, at least and at most: narrow layers differ more between draws, and cost less.
+FEWEST, MOST = 4, 16
 
 
 def cell(call: Call) -> Result:
     """One step: lstm_cell, gru_cell, rnn_cell."""
-    kind = call.op.name.removesuffix("_cell")
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    weights = [value for value in (call.optional(name) for name in names) if value is not None]
-    states = tuple(call.several("hx"))
-    state = step_of(kind, weights, str(call.attr("nonlinearity", "tanh")))(call.value("input"), states)
-    return state if kind == "lstm" else state[0]
+    roll = Rollout(MOST)
+    given = {name: roll.leaf(value) for name in CELL_INPUTS if (value := call.optional(name)) is not None}
+    state = tuple(roll.leaf(value) for value in call.several("hx"))
+    nodes = cell_step(roll.tape, call.op, given, state)
+    values = tuple(roll.results([(node, call.shape) for node in nodes]))
+    return values if call.op.name == "lstm_cell" else values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The sizes of a layer op, and how much of it is drawn."""
+
+    kind: str
+    number: int
+    directions: int
+    time: int
+    batch: int
+    length: int
+    shrink: int
+    nonlinearity: str
+
+    @property
+    def samples(self) -> int:
+        return min(self.batch, SAMPLES)
+
+    @property
+    def lead(self) -> tuple[int, int]:
+        """The first two axes of what is drawn."""
+        steps = min(self.length, LONGEST)
+        return (self.samples, steps) if self.time == 1 else (steps, self.samples)
+
+    def narrow(self, width: int, groups: int = 1) -> int:
+        """The width that is drawn of an axis of several groups of units."""
+        return groups * -(-(width // groups) // self.shrink)
+
+
+def _layers(call: Call, x: Value, weights: Sequence[Value]) -> _Layers:
+    time = 1 if call.attr("batch_first") and call.value("input").rank == 3 else 0
+    widest = max(weight.shape[1] for weight in weights if weight.rank == 2)
+    return _Layers(
+        kind=call.op.name,
+        number=int(call.attr("num_layers", 1)),
+        directions=2 if call.attr("bidirectional") else 1,
+        time=time,
+        batch=x.shape[1 - time],
+        length=x.shape[time],
+        shrink=max(-(-widest // WIDEST), 1),
+        nonlinearity=str(call.attr("nonlinearity", "tanh")),
+    )
 
 
 def recurrent(call: Call) -> Result:
     """A layer over time: the outputs of every step and the last state."""
     if call.attr("packed"):
         raise NotModelled("packed sequences")
-    kind, x = call.op.name, call.value("input")
-    layers, directions = int(call.attr("num_layers", 1)), 2 if call.attr("bidirectional") else 1
-    weights = call.several("weights")
-    per_layer = len(weights) // (layers * directions)
-    first = bool(call.attr("batch_first"))
+    x, weights = call.value("input"), call.several("weights")
     if x.rank == 2:
         x = reshaped(x, (x.shape[0], 1, x.shape[1]))
-        first = False
-    states: list[State] = []
-    steps: tuple[Value, ...] = ()
-    for layer in range(layers):
+    sizes = _layers(call, x, weights)
+    roll = Rollout(_draws(weights[1].shape[1]), sizes.batch / sizes.samples, sizes.time)
+    tape = roll.tape
+    source = given = roll.leaf(x, (*sizes.lead, sizes.narrow(x.shape[2])))
+    start = [value for value in call.several("hx") if value.power > 0]
+    each = len(weights) // (sizes.number * sizes.directions)
+    lasts: list[State] = []
+    for number in range(sizes.number):
         outs = []
-        for direction in range(directions):
-            start = (layer * directions + direction) * per_layer
-            step = step_of(kind, weights[start : start + per_layer], str(call.attr("nonlinearity", "tanh")))
-            out, state = unroll(step, x, 0 if first else 1, weights[start + 1].shape[1], 2 if kind == "lstm" else 1)
+        for direction in range(sizes.directions):
+            place = number * sizes.directions + direction
+            own = _drawn_weights(roll, sizes, weights[place * each : (place + 1) * each], first=number == 0)
+            projected = tape.linear(given, own["weight_ih"], own.get("bias_ih"))
+            step = step_of(tape, sizes.kind, own, sizes.nonlinearity)
+            state = _start(roll, sizes, start, place, own)
+            out, last = layer(tape, step, projected, state, sizes.time, backward=direction == 1)
             outs.append(out)
-            states.append(state)
-            steps = steps or out.steps
-        x = joined(outs, 2) if directions == 2 else outs[0]
-    output = reshaped(x, call.shapes[0] if call.shapes else call.shape)
-    output.steps = steps
-    lasts = []
-    for part in range(2 if kind == "lstm" else 1):
-        last = stacked([state[part] for state in states], 0)
-        shape = call.shapes[1 + part] if len(call.shapes) > 1 + part else last.shape
-        lasts.append(reshaped(last, shape))
-    return (output, *lasts)
+            lasts.append(last)
+        given = tape.cat(outs, 2) if sizes.directions == 2 else outs[0]
+    hidden = weights[1].shape[1]
+    computed: list[tuple[Node, tuple[int, ...]]] = [(given, (*x.shape[:2], sizes.directions * hidden))]
+    for part, width in enumerate((hidden, weights[1].shape[0] // 4) if sizes.kind == "lstm" else (hidden,)):
+        ends = tape.stack([state[part] for state in lasts], 0)
+        computed.append((ends, (len(lasts), sizes.batch, width)))
+    shapes = call.shapes or (call.shape,)
+    output, *parts = (
+        reshaped(value, shapes[part]) if part < len(shapes) and value.shape != shapes[part] else value
+        for part, value in enumerate(roll.results(computed))
+    )
+    output.steps = _steps(roll, x, source, sizes)
+    return (output, *parts)
 
 
-def unroll(step: Step, x: Value, batch_axis: int, width: int, parts: int) -> tuple[Value, State]:
-    """Run ``step`` along the time axis of ``x``; beyond ``LONGEST`` steps one stands for several."""
-    time_axis = 1 - batch_axis
-    length, batch = x.shape[time_axis], x.shape[batch_axis]
-    state: State = tuple(iid((batch, width), 0.0, 0.0) for _ in range(parts))
-    outs, inputs = [], []
-    shown = min(length, LONGEST)
-    for time in range(shown):
-        inputs.append(selected(x, time_axis, time))
-        state = step(inputs[-1], state)
-        outs.append(state[0])
-    out = stacked(outs, time_axis)
-    if shown < length:
-        # what is not unrolled looks like the last step
-        rest = expanded(
-            reshaped(outs[-1], (batch, 1, width) if time_axis == 1 else (1, batch, width)),
-            (batch, length - shown, width) if time_axis == 1 else (length - shown, batch, width),
-        )
-        out = joined([out, rest], time_axis)
-    result = copied(out)
-    result.steps = tuple(inputs)
-    return result, state
+def _draws(width: int) -> int:
+    """As many as cost the same at every width."""
+    return int(min(max(MOST * (64 / max(width, 1)) ** 2, FEWEST), MOST))
+
+
+def _drawn_weights(roll: Rollout, sizes: _Layers, weights: Sequence[Value], *, first: bool) -> dict[str, Node]:
+    """The weights of one layer and direction by name: two, then two biases and the projection where there are any."""
+    names = ["weight_ih", "weight_hh"]
+    names += ["bias_ih", "bias_hh"] if len(weights) >= 4 else []
+    names += ["weight_hr"] if len(weights) % 2 else []
+    found = {}
+    for name, value in zip(names, weights, strict=True):
+        rows = sizes.narrow(value.shape[0], 1 if name == "weight_hr" else GATES[sizes.kind])
+        directions = sizes.directions if name == "weight_ih" and not first else 1
+        found[name] = roll.leaf(value, (rows, *(sizes.narrow(size, directions) for size in value.shape[1:])))
+    return found
+
+
+def _start(roll: Rollout, sizes: _Layers, given: Sequence[Value], place: int, weights: Mapping[str, Node]) -> State:
+    """The state before the first step, zero unless it is given."""
+    hidden = weights["weight_hh"].shape[1]
+    widths = (hidden, weights["weight_hh"].shape[0] // 4) if sizes.kind == "lstm" else (hidden,)
+    if len(given) < len(widths):
+        return tuple(roll.known(np.zeros((sizes.samples, width))) for width in widths)
+    count = sizes.number * sizes.directions
+    nodes = [
+        roll.leaf(value, (count, sizes.samples, width) if value.rank == 3 else (count, width))
+        for value, width in zip(given, widths, strict=True)
+    ]
+    return tuple(
+        roll.tape.reshape(roll.tape.view(node, lambda array: array[:, place]), (sizes.samples, width))
+        for node, width in zip(nodes, widths, strict=True)
+    )
+
+
+def _steps(roll: Rollout, x: Value, source: Node, sizes: _Layers) -> tuple[Value, ...]:
+    """The input of each step that was drawn, with the gradient that arrives there."""
+
+    def gradient(index: int) -> Array:
+        whole = np.zeros(source.array.shape) if source.grad is None else source.grad
+        return np.asarray(np.take(whole, index, sizes.time + 1))
+
+    shape = (sizes.batch, x.shape[2])
+    steps = tuple(iid(shape, x.mean, x.variance) for _ in range(sizes.lead[sizes.time]))
+    for index, step in enumerate(steps):
+        roll.watch(step, partial(gradient, index))
+    return steps

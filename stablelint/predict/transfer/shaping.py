@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stablelint.predict.domain import Table, Value, lead, repeated, same, unbroadcast
+from stablelint.predict.domain import Table, Value, kept, lead, repeated, same, unbroadcast
+from stablelint.predict.marginal import alike, of_mixture
 from stablelint.predict.profile import Along, Profile, Regroup, aligned, groups, mixed
 
 
@@ -52,7 +53,7 @@ def reshaped(value: Value, shape: Sequence[int]) -> Value:
     result = Value(
         shape, reshape_table(value.table, own, shape), value.mean,
         ((value, lambda g: reshape_table(g, shape, own)),), alignments=(Regroup(own, shape),),
-        attention=value.attention, reduced=value.reduced,
+        attention=value.attention, reduced=value.reduced, marginal=alike(value), tilts=(kept,),
     )  # fmt: skip
     if value.allowed is not None and shape[-2:] == own[-2:]:
         result.allowed = value.allowed
@@ -75,7 +76,7 @@ def permuted(value: Value, order: Sequence[int]) -> Value:
     result = Value(
         tuple(value.shape[axis] for axis in order), value.table.transpose(order), value.mean,
         ((value, lambda g: g.transpose(back)),),
-        alignments=({place: Along(axis) for place, axis in enumerate(order)},),
+        alignments=({place: Along(axis) for place, axis in enumerate(order)},), marginal=alike(value), tilts=(kept,),
     )  # fmt: skip
     if order[-2:] == [value.rank - 2, value.rank - 1]:
         result.allowed = value.allowed
@@ -90,7 +91,7 @@ def expanded(value: Value, shape: Sequence[int]) -> Value:
     own = value.shape
     return Value(
         shape, lead(value.table, len(shape)), value.mean, ((value, lambda g: unbroadcast(g, shape, own)),),
-        allowed=value.allowed,
+        allowed=value.allowed, marginal=alike(value), tilts=(kept,),
     )  # fmt: skip
 
 
@@ -126,7 +127,16 @@ def sliced(value: Value, axis: int, length: int, start: int | None = None) -> Va
         if size != 1:
             table, mean = table * size, mean * math.sqrt(size)
             profile |= {axis: part / size} if size > 0 and length > 1 else {}
-    return Value(shape, table, mean, ((value, pull),), alignments=(alignment,), profile=profile)
+    return Value(
+        shape,
+        table,
+        mean,
+        ((value, pull),),
+        alignments=(alignment,),
+        profile=profile,
+        marginal=alike(value),
+        tilts=(kept,),
+    )
 
 
 def selected(value: Value, axis: int, index: int | None = None) -> Value:
@@ -161,6 +171,7 @@ def joined(values: Sequence[Value], axis: int) -> Value:
     return Value(
         shape, np.stack([differ, agree], axis), mean, tuple((value, same) for value in values),
         alignments=alignments, profile=_joined_profile(values, axis, shape), segments=(axis, tuple(values)),
+        marginal=of_mixture(list(zip(shares, values, strict=True))),
     )  # fmt: skip
 
 

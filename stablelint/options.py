@@ -1,0 +1,29 @@
+"""Options of the command line that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def together(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """One decorator for several, in the order of the help."""
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+#: What ``stablelint probe`` says of curvature and step sizes.
+curvature_options = together(
+    click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes."),
+    click.option("--learning-rate", type=_POSITIVE, metavar="RATE", help="With --curvature: the warm-up it needs."),
+    click.option("--clip", type=_POSITIVE, metavar="NORM", help="With --curvature: warn when it clips all."),
+)

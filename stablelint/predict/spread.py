@@ -1,0 +1,84 @@
+"""How sure a prediction is: how far the squared gradient of one random network lies from its expectation.
+
+The tables hold expectations over all draws of the weights. A network is one draw, and its gradient is a product over
+depth, so what is left uncertain adds up in the logarithm: ``spread`` is the variance of ln g^2 of a cotangent that
+comes from the weights, ``unsure`` what comes on top. The typical network (the geometric mean) lies spread / 2 below the
+logarithm of the expectation, as for every log-normal variable, and that is what is reported.
+
+- A layer of random weights gives n features the cotangent W^T g, whose square is chi-squared with n degrees of freedom
+  per direction of g: 2 / n. A ReLU in front lets half of the features through, which makes it 5 / n: the result of
+  Hanin & Nica (2020, arXiv:1812.05994, theorem 1). It is divided by the number of directions that samples and
+  positions span (the inverse mean squared correlation between them). The squared correlation of two directions is not
+  the square of the mean that the table holds: it grows by 1 / n with every layer of n features, as the product of the
+  weights comes to have one leading singular value, and each mask that differs between samples takes some away
+  (``alike``).
+- The share that saturated attention passes is the mean over few rows (:mod:`stablelint.predict.transfer.softmax`).
+- An op that no rule covers may be off by any factor: a factor of 3 each way is taken as its standard deviation.
+- Where paths meet, only what they do not have in common averages out.
+
+What the rules themselves neglect is not known but measured: scripts/measure_prediction.py compares 280 models with the
+prediction, and ``MODEL`` is chosen such that nine out of ten measured ratios lie inside the band.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stablelint.predict.domain import Table, pair_mean
+
+#: Variance of ln g^2 across an op without a rule: ln(3^2)^2.
+UNKNOWN = (2 * math.log(3.0)) ** 2
+#: Standard deviation in decades of what the rules neglect: at any depth, and per decade that the gradient changes.
+MODEL = (0.11, 0.015)
+#: Standard deviations on either side of a band that holds nine out of ten normal values.
+NINETY = 1.645
+
+
+def of_weights(back: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> tuple[float, float]:
+    """What random weights add to the spread, and the squared correlation of two directions behind them.
+
+    ``back`` is the cotangent that they give the features ``axes``, ``alike`` that squared correlation before.
+    """
+    features = max(math.prod(shape[axis] for axis in axes), 1)
+    alike = alike + (1 - alike) / features
+    return 2 / features / directions(back, axes, shape, alike), alike
+
+
+def of_mask(back: Table, axis: int, shape: Sequence[int], alike: float, excess: float) -> float:
+    """What an activation adds: ``excess`` is E[f'^4] / E[f'^2]^2 - 1; three times, as E[(w g)^4] = 3 E[(w g)^2]^2."""
+    return 3 * excess / max(shape[axis], 1) / directions(back, (axis,), shape, alike)
+
+
+def directions(table: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> float:
+    """How many directions in the space of the features ``axes`` the samples and positions span."""
+    power = float(table.flat[-1])
+    if not power > 0 or not math.isfinite(power):
+        return math.inf
+    others = [axis for axis in range(len(shape)) if axis not in axes]
+    squares = np.minimum((table / power) ** 2, 1.0)
+    squares = squares + alike * (1 - squares)
+    return 1 / max(min(float(pair_mean(squares, others, shape).flat[-1]), 1.0), 1e-12)
+
+
+def combined(before: float, old: float, more: float, new: float) -> float:
+    """The spread of a sum of two cotangents of second moments ``before`` and ``more``."""
+    total = before + more
+    if not total > 0 or not math.isfinite(total):
+        return max(old, new)
+    common = min(old, new)
+    return common + (before / total) ** 2 * (old - common) + (more / total) ** 2 * (new - common)
+
+
+def in_decades(spread: float) -> float:
+    """The standard deviation of log10 of the gradient's rms."""
+    return math.sqrt(max(spread, 0.0)) / (2 * math.log(10))
+
+
+def half_width(spread: float, ratio: float) -> float:
+    """Half of the band around log10 of a gradient ratio, in decades."""
+    change = abs(math.log10(ratio)) if ratio > 0 else 0.0
+    model = math.hypot(MODEL[0], MODEL[1] * change)
+    return NINETY * math.hypot(in_decades(spread), model)
