@@ -22,6 +22,9 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 #: What ``stablelint probe`` says of curvature and step sizes.
+deep_option = click.option(
+    "--deep", is_flag=True, default=None, help="Probe learning rates, rare samples, half precision, modes."
+)
 curvature_options = together(
     click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes."),
     click.option("--learning-rate", type=_POSITIVE, metavar="RATE", help="With --curvature: the warm-up it needs."),

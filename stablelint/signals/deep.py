@@ -9,7 +9,7 @@ from typing import Literal
 from stablelint.finding import Fact
 from stablelint.site import Site
 
-#: From this share of the loss of knowing nothing on, a fit has learned (:class:`Learning`). On `scripts/measure_deep.py`
+#: From this share of the loss of knowing nothing on, a fit has learned . In `scripts/measure_deep.py`
 #: each network that trains takes away 0.81 at least at its best rate, and half of those that never train nothing.
 LEARNED = 0.25
 
