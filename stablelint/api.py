@@ -107,7 +107,10 @@ def evidence(
     remarks = found.remarks
     if signals.doubts:
         names = ", ".join(signals.doubts[:3]) + (", ..." if len(signals.doubts) > 3 else "")
-        remarks = (*remarks, f"the prediction does not know {names} well enough: what it says is a note; --probe measures")
+        remarks = (
+            *remarks,
+            f"the prediction does not know {names} well enough: what it says is a note; --probe measures",
+        )
     return found.graph, signals, remarks
 
 
