@@ -33,7 +33,7 @@ from stablelint.signals.signals import NINETY
 #: Variance of ln g^2 across an op without a rule: ln(3^2)^2.
 UNKNOWN = (2 * math.log(3.0)) ** 2
 #: Standard deviation in decades of what the rules neglect: at any depth, and per decade that the gradient changes.
-MODEL = (0.06, 0.01)
+MODEL = (0.11, 0.015)
 
 
 def of_weights(back: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> tuple[float, float]:

@@ -20,7 +20,16 @@ from stablelint.trace.call import Call
 from stablelint.trace.canonical import canonical, is_inplace, raw_name
 from stablelint.trace.composites import ENTERED, opened
 from stablelint.trace.draft import Draft
-from stablelint.trace.functions import DYNAMIC, NEEDS_VALUES, SKIPPED, UNRECORDED, alias, shape_rule, written_tensor
+from stablelint.trace.functions import (
+    DYNAMIC,
+    NEEDS_VALUES,
+    SKIPPED,
+    UNRECORDED,
+    alias,
+    counted,
+    shape_rule,
+    written_tensor,
+)
 from stablelint.trace.values import ESCAPES, STANDIN_LIMIT, Level, Values
 
 
@@ -74,11 +83,10 @@ class Recorder(TorchFunctionMode):
 
     # ---- leaves
 
-    def add_input(self, tensor: torch.Tensor, name: str) -> None:
+    def add_input(self, tensor: torch.Tensor, name: str, moments: Mapping[str, float]) -> None:
         """Register a tensor that the model is called with."""
-        self.bindings.bind(
-            tensor, self._leaf("input", tensor, "placeholder", f"input_{len(self.nodes)}", {"name": name})
-        )
+        attrs = {"name": name, **moments}
+        self.bindings.bind(tensor, self._leaf("input", tensor, "placeholder", f"input_{len(self.nodes)}", attrs))
 
     def find(self, tensor: torch.Tensor) -> int:
         """The op whose result ``tensor`` is, after all writes into its memory; a new leaf when there is none."""
@@ -186,6 +194,9 @@ class Recorder(TorchFunctionMode):
                 raise
             else:
                 guessed = self._is_guess(tensors)
+                counts = counted(raw, args, kwargs)
+                if counts is not None:
+                    self.values.count_once(counts)
                 level = Level.GUESSED if guessed else self._weakest(tensors)
                 out = self.values.to_fake(self.values.run(func, args, kwargs), level)
                 ran_alone = True

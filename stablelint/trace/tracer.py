@@ -33,9 +33,10 @@ from stablelint.trace.patches import (
 )
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
+from stablelint.trace.surroundings import restored_surroundings
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
-from stablelint.trace.weights import describe
+from stablelint.trace.weights import describe, input_moments
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,12 @@ def trace(
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
-            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model), torch.enable_grad():
+            with ExitStack() as stack:
+                stack.enter_context(state.preserved_rng(0))
+                stack.enter_context(state.garbage_kept())
+                stack.enter_context(forgotten_fakes(model))
+                stack.enter_context(restored_surroundings(model))
+                stack.enter_context(torch.enable_grad())
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):
@@ -205,7 +211,7 @@ class _Run:
         call = (self.inputs.args, self.inputs.kwargs)
         for path, value in tree_flatten_with_path(call)[0]:
             if isinstance(value, torch.Tensor) and id(value) not in given:
-                self.recorder.add_input(convert(value), _input_name(path))
+                self.recorder.add_input(convert(value), _input_name(path), input_moments(value))
         args, kwargs = tree_map(convert, call)
         return args, kwargs
 

@@ -104,12 +104,13 @@ def _mask(edge: Edge) -> tuple[int, float, float]:
     base, distribution = edge.base, law(edge.base)
     unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
     slopes = kernel(edge.slope, distribution)
-    if not 0 < slopes.power < 1e60:
+    if not 1e-140 < slopes.power < 1e140:
         return unit, 1.0, 0.0
     apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
     between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
-    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(edge.slope.of(distribution.points())) ** 4, 1e140))
-    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(fourth / slopes.power**2 - 1, 0.0), _HEAVIEST)
+    squares = np.nan_to_num(edge.slope.of(distribution.points()) ** 2 / slopes.power, posinf=1e140)
+    excess = float(WEIGHTS @ np.minimum(squares, 1e140) ** 2) - 1
+    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(excess, 0.0), _HEAVIEST)
 
 
 def _slope(base: Value, total: Function) -> Pull:

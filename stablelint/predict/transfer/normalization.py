@@ -56,7 +56,8 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
             return np.asarray(kept / scale)
         joint = g * table if result.joint is None else result.joint
         along = table * average(joint) * (scale / variance)
-        terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]), 1e-12)
+        missing = value.steady[1] if value.steady is not None and value.steady[0] == tuple(axes) else 0.0
+        terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]) * (1 - missing), 1e-12)
         across, rest = inverse_moments(terms, eps / variance, groups)
         return np.asarray(((kept - along) * across + along * rest) / variance)
 
@@ -71,6 +72,7 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
     result = Value(
         value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
         alignments=(alignment,), profile=profile, marginal=alike(value), tilts=(kept_slant,),
+        steady=(tuple(axes), 1.0),
     )  # fmt: skip
     if eps < variance:  # x / |x| does not change with |x|: sum g x over a group is 0, but for eps
         result.joints = (lambda _g, _own, back: summing_to(back * value.table, axes, value.shape, 0.0),)
