@@ -128,6 +128,7 @@ def probe(net: Net) -> dict[str, float | None]:
     tokens = [row.token_similarity for row in signals.trunk if row.token_similarity is not None]
     alike = [row.similarity for row in signals.trunk if row.similarity is not None]
     same = [row.unit_similarity for row in signals.trunk if row.unit_similarity is not None]
+    open_ways = [1 - row.saturated for row in signals.trunk if row.saturated is not None]
     return {
         "least": min(heard, default=None),
         "most": max(heard, default=None),
@@ -136,6 +137,8 @@ def probe(net: Net) -> dict[str, float | None]:
         "gradient_ratio": signals.gradient_ratio,
         "depth": signals.depth,
         "dead": max((row.dead for row in signals.trunk if row.dead is not None), default=None),
+        "saturated": max((row.saturated for row in signals.trunk if row.saturated is not None), default=None),
+        "open": math.prod(open_ways) if open_ways else None,
         "samples_apart": min((1 - value for value in alike), default=None),
         "tokens_apart": 1 - tokens[-1] if tokens else None,
         "peak": max((row.peak for row in signals.rows if row.peak is not None), default=None),

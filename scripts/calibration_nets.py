@@ -134,6 +134,11 @@ def _faults() -> Iterator[Net]:
         yield Net("product-gain", f"gain-{gain}", "vector", lambda g=gain: scaled(Products(4, "product"), g))
     for gain in (0.1, 0.3, 0.6, 1, 2, 4, 8):
         yield Net("weight-norm", f"gain-{gain}", "vector", lambda g=gain: gained(8, g, "relu"))
+    for depth in (1, 2, 4, 6):
+        for gain in (1, 3, 6, 12, 30):
+            yield Net(
+                f"saturated-{depth}", f"gain-{gain}", "vector", lambda d=depth, g=gain: scaled(Mlp(d, "tanh"), g)
+            )  # fmt: skip
     for bias in (0, 0.25, 0.5, 0.75, 1, 2):
         yield Net("dead-all", f"bias-{bias}", "vector", lambda b=bias: biased(4, b, 4))
     for bias in (2, 3, 3.5, 4, 4.5, 5, 8):

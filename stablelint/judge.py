@@ -18,6 +18,18 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "exploding-gradient": frozenset({"non-finite"}),
     "similarity-collapse": frozenset({"vanishing-gradient", "dead-units", "non-finite", "identical-units"}),
     "dead-units": frozenset({"non-finite"}),
+    "saturated-activation": frozenset({"vanishing-gradient", "exploding-gradient", "non-finite"}),
+    "zero-gradient": frozenset(
+        {
+            "vanishing-gradient",
+            "dead-units",
+            "saturated-activation",
+            "saturated-attention",
+            "similarity-collapse",
+            "identical-units",
+            "non-finite",
+        }
+    ),
     "identical-units": frozenset({"dead-units", "vanishing-gradient", "non-finite"}),
     "learning-rate-fragility": frozenset(
         {
@@ -35,6 +47,8 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
 }
 #: Symptoms of the whole path: a cause explains them by the share that arises across its own ops.
 ALONG_THE_TRUNK = frozenset({"vanishing-gradient", "exploding-gradient", "similarity-collapse"})
+#: Symptoms that are read off the graph itself, whatever a prediction does not know.
+EXACT = frozenset({"zero-gradient"})
 #: A cause explains a symptom of the path from a tenth of its decades on, and from half a decade at least: what is
 #: less than a factor of 3 is within the spread of healthy blocks.
 LEAST_SHARE, LEAST_DECADES = 0.1, 0.5
@@ -48,7 +62,7 @@ def judge(causes: Sequence[Found], symptoms: Sequence[Found], signals: Signals |
     keeps the level of its rule (a note or warning), and without any signals at least a warning. A symptom that
     no cause explains is a finding of its own, at the place where the signal breaks.
     """
-    symptoms = [(rule, _within_doubt(hit, signals)) for rule, hit in symptoms]
+    symptoms = [(rule, hit if rule.name in EXACT else _within_doubt(hit, signals)) for rule, hit in symptoms]
     explained: set[int] = set()
     proved: list[Finding] = []
     findings: list[Finding] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stablelint.causes.activation.deep_sigmoid_chain import deep_sigmoid_chain
 from stablelint.causes.attention.unscaled_attention import unscaled_attention
+from stablelint.causes.gradient_path.cut_gradient_path import cut_gradient_path
 from stablelint.causes.initialization.bad_init_scale import bad_init_scale
 from stablelint.causes.initialization.uninitialized_parameter import uninitialized_parameter
 from stablelint.causes.residual.norm_on_skip import norm_on_skip
@@ -17,4 +18,5 @@ CAUSES: tuple[Rule, ...] = (
     unscaled_attention,
     bad_init_scale,
     uninitialized_parameter,
+    cut_gradient_path,
 )

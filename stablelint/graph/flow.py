@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stablelint.graph.families import SHAPE_ONLY
+from stablelint.graph.op import Op
 
 if TYPE_CHECKING:
     from stablelint.graph.graph import Graph
 
 #: Ops through which no gradient passes whatever comes in.
 CUTS = SHAPE_ONLY | {"detach", "sign", "round", "floor", "ceil", "trunc", "bernoulli", "multinomial", "histc"}
+
+
+def passes_gradient(op: Op) -> bool:
+    """Whether gradient can go through ``op``."""
+    return op.floating and op.differentiable and op.name not in CUTS
+
 
 #: Put values side by side, each with elements of its own in the result.
 JOINS = frozenset({"cat", "stack"})
@@ -77,7 +84,7 @@ def _edges(graph: Graph) -> dict[int, tuple[int, ...]]:
             continue
         if op.name == "input" or any(index in data for index in op.inputs):
             data.add(op.index)
-        if not op.floating or op.name in CUTS or op.name == "constant":
+        if op.name == "constant" or not passes_gradient(op):
             continue
         if op.name == "input" or any(index in carries for index in op.inputs):
             carries.add(op.index)

@@ -10,6 +10,7 @@ from functools import cached_property
 from stablelint.graph.attentions import Attention, find_attentions
 from stablelint.graph.calls import ModuleCall, find_calls
 from stablelint.graph.chains import Chain, Layer, Run, find_layers, find_squashing_chains, find_unscaled_runs
+from stablelint.graph.cuts import Cut, find_cuts, find_readers, find_sleepers
 from stablelint.graph.families import CONTRACTIONS, NORMS, RESHAPES, WEIGHTED
 from stablelint.graph.flow import Flow, find_flow
 from stablelint.graph.norms import Norm, find_norms
@@ -25,11 +26,13 @@ class Graph:
 
     Dead values are kept: a skip that was computed and never added must be seen. ``outputs`` are the indices of
     the tensors that the model returned, ``parameters`` all parameters and buffers by name, also unused ones.
+    ``training`` is the mode that the model was in.
     """
 
     ops: tuple[Op, ...]
     outputs: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    training: bool = True
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
@@ -170,6 +173,21 @@ class Graph:
     def unwritten(self) -> Mapping[str, tuple[Op, ...]]:
         """Parameters that were never given values, by name, with the ops that read them."""
         return find_unwritten(self)
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The ops that keep the gradient from trainable parameters on every way from an output."""
+        return find_cuts(self)
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """By trainable parameter: the ops at which it first meets the data on its way to an output; none if unused."""
+        return find_readers(self)
+
+    @cached_property
+    def sleepers(self) -> Mapping[str, tuple[str, ...]]:
+        """By trainable parameter: the all-zero trainable factors that stand between it and an output."""
+        return find_sleepers(self)
 
     @cached_property
     def calls(self) -> ModuleCall:

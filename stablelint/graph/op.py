@@ -56,7 +56,8 @@ class Op:
     ``scope`` is the stack of module paths, outermost first, ``calls`` numbers the call of each, so that repeated
     calls of one module are kept apart, and ``types`` holds their classes. ``known`` is the value of a small tensor
     that does not depend on weights or float inputs (masks, lengths, scalars). ``guessed`` marks an op whose result
-    depends on data that a trace does not have. ``live`` says whether the op reaches an output.
+    depends on data that a trace does not have. ``differentiable`` says whether autograd was on (no ``no_grad``),
+    ``live`` whether the op reaches an output.
     """
 
     index: int
@@ -73,6 +74,7 @@ class Op:
     known: Any = None
     inplace: bool = False
     guessed: bool = False
+    differentiable: bool = True
     live: bool = True
 
     @property

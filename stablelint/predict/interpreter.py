@@ -106,6 +106,8 @@ def _evaluate(found: Interpretation, op: Op) -> Operand:
     if not op.floating:
         return None
     result = _transferred(found, op)
+    if not op.differentiable and isinstance(result, Value):
+        result = Value(result.shape, result.table, result.mean, allowed=result.allowed)
     if op.parameter is not None and isinstance(result, Value):  # a weight that is computed from others
         _rescale(result, parameter_value(op.parameter))
     return result

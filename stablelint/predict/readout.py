@@ -17,7 +17,7 @@ from stablelint.predict.functions import erf, function
 from stablelint.predict.gaussian import NODES, WEIGHTS, Array, kernel
 from stablelint.predict.interpreter import Interpretation
 from stablelint.predict.marginal import law
-from stablelint.predict.spread import half_width, in_decades
+from stablelint.predict.spread import deviation, half_width
 from stablelint.predict.transfer.elementwise import expression
 from stablelint.signals.signals import NonFinite, ParameterSignal, Signal, Signals
 
@@ -43,7 +43,7 @@ def signals(found: Interpretation) -> Signals:
             if not row.finite and nonfinite is None:
                 nonfinite = NonFinite(index, op.name, op.site, "forward", f"values beyond the range of {op.dtype}")
     nonfinite = _unwritten(graph, nonfinite)
-    table = Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found))
+    table = Signals("predicted", tuple(rows), _parameters(found), nonfinite, doubts=_doubts(found), cuts=graph.cuts)
     return replace(table, gradient_ratio_band=_band(found, table))
 
 
@@ -140,7 +140,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         mean=value.mean,
         rms=rms,
         grad_rms=grad,
-        grad_spread=None if grad is None else in_decades(max(part.spread + part.unsure for part in parts)),
+        grad_spread=None if grad is None else _deviation(parts, grad, reference),
         sensitivity=sensitivity,
         similarity=None if moved else _similarity(value, 0),
         token_similarity=None if moved else _token_similarity(value),
@@ -153,6 +153,12 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
         entropy=entropy,
         finite=rms < _LARGEST.get(op.dtype, math.inf),
     )
+
+
+def _deviation(parts: tuple[Value, ...], grad: float, reference: tuple[float, int, int] | None) -> float:
+    """Standard deviation in decades of a gradient's rms against the one of the head."""
+    spread = max(part.spread + part.unsure for part in parts)
+    return deviation(spread, grad / reference[0] if reference is not None else 1.0)
 
 
 def _retention(value: Value) -> float | None:
@@ -264,7 +270,12 @@ def _parameters(found: Interpretation) -> tuple[ParameterSignal, ...]:
                 powers[op.parameter.name] = powers.get(op.parameter.name, 0.0) + power
     return tuple(
         ParameterSignal(
-            parameter.name, parameter.rms, math.sqrt(powers[parameter.name]) if parameter.name in powers else None
+            parameter.name,
+            parameter.rms,
+            math.sqrt(powers[parameter.name]) if parameter.name in powers else None,
+            readers=found.graph.readers.get(parameter.name, ()),
+            sleepers=found.graph.sleepers.get(parameter.name, ()),
+            matrix=len(parameter.shape) > 1,
         )
         for parameter in found.graph.parameters
         if parameter.trainable and not parameter.buffer

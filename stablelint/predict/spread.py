@@ -28,13 +28,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from stablelint.predict.domain import Table, pair_mean
+from stablelint.signals.signals import NINETY
 
 #: Variance of ln g^2 across an op without a rule: ln(3^2)^2.
 UNKNOWN = (2 * math.log(3.0)) ** 2
 #: Standard deviation in decades of what the rules neglect: at any depth, and per decade that the gradient changes.
 MODEL = (0.11, 0.015)
-#: Standard deviations on either side of a band that holds nine out of ten normal values.
-NINETY = 1.645
 
 
 def of_weights(back: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> tuple[float, float]:
@@ -77,8 +76,12 @@ def in_decades(spread: float) -> float:
     return math.sqrt(max(spread, 0.0)) / (2 * math.log(10))
 
 
+def deviation(spread: float, ratio: float) -> float:
+    """The standard deviation of log10 of a gradient ratio: what ``spread`` says, and what the rules neglect."""
+    change = abs(math.log10(ratio)) if 0 < ratio < math.inf else 0.0
+    return math.hypot(in_decades(spread), MODEL[0], MODEL[1] * change)
+
+
 def half_width(spread: float, ratio: float) -> float:
     """Half of the band around log10 of a gradient ratio, in decades."""
-    change = abs(math.log10(ratio)) if ratio > 0 else 0.0
-    model = math.hypot(MODEL[0], MODEL[1] * change)
-    return NINETY * math.hypot(in_decades(spread), model)
+    return NINETY * deviation(spread, ratio)

@@ -82,5 +82,6 @@ def _with(graph: Graph, parameters: Mapping[str, Parameter]) -> Graph:
     return Graph(
         ops=tuple(new(op) for op in graph.ops),
         outputs=graph.outputs,
+        training=graph.training,
         parameters=tuple(parameters.get(parameter.name, parameter) for parameter in graph.parameters),
     )

@@ -46,11 +46,21 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         rows.append(_row(first.graph, index, readings))
     rows = _with_sensitivity(first.graph, rows)
     parameters = []
+    shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
     for name in first.parameters:
         values = [run.parameters[name] for run in passes if name in run.parameters]
         grads = [grad for _, grad in values if grad is not None]
+        described = shapes.get(name, ())
         parameters.append(
-            ParameterSignal(name, _geometric([size for size, _ in values]) or 0.0, _geometric(grads) if grads else None)
+            ParameterSignal(
+                name,
+                _geometric([size for size, _ in values]) or 0.0,
+                # an expert that no token of one batch chose is no parameter without gradient
+                _geometric([grad for grad in grads if grad] or grads),
+                readers=first.graph.readers.get(name, ()),
+                sleepers=first.graph.sleepers.get(name, ()),
+                matrix=len(described) > 1,
+            )
         )
     kernels = [run.kernel for run in passes if run.kernel is not None]
     return Signals(
@@ -62,6 +72,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         discrimination=_geometric([kernel.discrimination for kernel in kernels]),
         sharpness=_geometric([kernel.sharpness for kernel in kernels]),
         awakened=first.awakened,
+        cuts=first.graph.cuts,
     )
 
 

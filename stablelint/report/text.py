@@ -102,7 +102,7 @@ def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
     words: list[str] = []
     ratio, growth, depth = (_float(signals.get(key)) for key in ("gradient_ratio", "growth_per_block", "depth"))
     if ratio is not None:
-        words.append(f"gradient first/last block {number(ratio)} ({signals.get('source')})")
+        words.append(f"gradient first/last block {number(ratio)} ({signals.get('source')}{_band(signals)})")
     if depth:
         words.append(f"depth {depth:.0f}")
     if growth is not None:
@@ -115,6 +115,12 @@ def signal_words(signals: Mapping[str, Fact] | None) -> Iterator[str]:
         words.append(f"breaks at block {signals['break_block']} ({plain(str(signals.get('break_op')))})")
     if words:
         yield ", ".join(words)
+
+
+def _band(signals: Mapping[str, Fact]) -> str:
+    """``, 8.0e-18 to 3.0e-17`` where the prediction says how sure it is."""
+    low, high = (_float(signals.get(f"gradient_ratio_{end}")) for end in ("low", "high"))
+    return "" if low is None or high is None else f", {number(low)} to {number(high)}"
 
 
 def _float(fact: Fact) -> float | None:

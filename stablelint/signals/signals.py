@@ -9,11 +9,15 @@ from functools import cached_property
 from typing import Literal
 
 from stablelint.finding import Fact
+from stablelint.graph.cuts import Cut
 from stablelint.signals import exponents
 from stablelint.signals.deep import Deep
 from stablelint.site import Site
 
 Source = Literal["predicted", "measured"]
+
+#: Standard deviations on either side of a band that holds nine out of ten normal values.
+NINETY = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Signal:
     - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
     - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
       ``entropy``: mean entropy of a row over log(row length).
-    - ``grad_spread``: standard deviation in decades of the predicted ``grad_rms``; None when it was measured.
+    - ``grad_spread``: standard deviation in decades of the predicted ``grad_rms`` against that of the model's last
+      layer; None when it was measured.
     - ``block``: position along the trunk, None beside it; ``place``: which of the model's repeated blocks or steps
       the op belongs to ("block 7 of 24"), empty outside of any.
     """
@@ -68,14 +73,31 @@ class Signal:
         """How a message calls the op: its name, its module path and its place among repeated blocks."""
         return " ".join(filter(None, (self.name, self.site.module, f"({self.place})" if self.place else "")))
 
+    def doubt(self, value: float, threshold: float) -> float | None:
+        """The factor each way within which nine out of ten networks have ``value``, if ``threshold`` is in there.
+
+        ``value`` is one that goes with the gradient of this op; None where it was measured or is far enough away.
+        """
+        if not self.grad_spread or not 0 < value < math.inf:
+            return None
+        width = NINETY * self.grad_spread
+        return 10**width if abs(math.log10(value / threshold)) < width else None
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterSignal:
-    """A parameter's gradient: rms of values and of the gradient, per element; None when there is no gradient."""
+    """A parameter's gradient: rms of values and of the gradient, per element; None when there is no gradient.
+
+    ``readers`` are the ops at which it first meets the data on its way to an output (none: it is not used),
+    ``sleepers`` the all-zero trainable factors that stand behind those. ``matrix`` says that it has rows and columns.
+    """
 
     name: str
     rms: float
     grad_rms: float | None
+    readers: tuple[int, ...] = ()
+    sleepers: tuple[str, ...] = ()
+    matrix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +142,7 @@ class Signals:
       gradient was measured behind them.
     - ``gradient_ratio_band``: where nine out of ten networks that are drawn like this one have their
       :attr:`gradient_ratio`; None when it was measured.
+    - ``cuts``: the ops that keep the gradient from parameters for good, as they stand in the graph.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
     - ``deep``: what ``--deep`` measures on top, else None.
@@ -136,6 +159,7 @@ class Signals:
     doubts: tuple[str, ...] = ()
     deep: Deep | None = None
     gradient_ratio_band: tuple[float, float] | None = None
+    cuts: tuple[Cut, ...] = ()
 
     @cached_property
     def trunk(self) -> tuple[Signal, ...]:

@@ -12,9 +12,11 @@ from stablelint.symptoms.identical_units import identical_units
 from stablelint.symptoms.learning_rate_fragility import learning_rate_fragility
 from stablelint.symptoms.non_finite import non_finite
 from stablelint.symptoms.non_finite_on_unusual_input import non_finite_on_unusual_input
+from stablelint.symptoms.saturated_activation import saturated_activation
 from stablelint.symptoms.saturated_attention import saturated_attention
 from stablelint.symptoms.similarity_collapse import similarity_collapse
 from stablelint.symptoms.vanishing_gradient import vanishing_gradient
+from stablelint.symptoms.zero_gradient import zero_gradient
 
 SYMPTOMS: tuple[Rule, ...] = (
     vanishing_gradient,
@@ -29,4 +31,6 @@ SYMPTOMS: tuple[Rule, ...] = (
     non_finite_on_unusual_input,
     half_precision_range,
     batch_dependence,
+    saturated_activation,
+    zero_gradient,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signals
+from stablelint.symptoms.uncertainty import capped, near
 
 
 @rule(code="SL902", summary="the gradient grows so much towards the first layers that no step size is stable")
@@ -34,17 +35,21 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e3, note_above
     first = next(grown, strongest)
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
     tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
+    level = Level.ERROR if largest > error_above or overflowed else Level.NOTE
+    doubt = None if overflowed else strongest.doubt(largest, error_above)
     yield Hit(
         first.site,
-        f"changing {strongest.label} by 1% of its own size moves the model's output by {largest / 100:.1e}{tail}",
+        f"changing {strongest.label} by 1% of its own size moves the model's output by {largest / 100:.1e}{tail}"
+        + near(error_above, doubt),
         fix="scale the weights or the residual branches down, or normalise",
         facts={
             "sensitivity": largest,
             "gradient_ratio": ratio,
             "growth_per_block": growth,
             "depth": signals.depth,
+            **({"uncertainty": doubt} if doubt else {}),
         },
         span=(trunk[0].op, trunk[-1].op),
         modules=(first.site.module,),
-        level=Level.ERROR if largest > error_above or overflowed else Level.NOTE,
+        level=capped(level, doubt),
     )

@@ -38,7 +38,7 @@ def with_derived_weights(graph: Graph, nodes: Sequence[fx.Node], tensors: Mappin
     if not found:
         return graph
     ops = tuple(replace(op, parameter=found[op.index]) if op.index in found else op for op in graph)
-    return Graph(ops, graph.outputs, graph.parameters)
+    return Graph(ops, graph.outputs, graph.parameters, graph.training)
 
 
 def _derived(graph: Graph, op: Op) -> bool:

@@ -12,7 +12,10 @@ from stablelint.site import Site
 
 @dataclass(slots=True)
 class Draft:
-    """What is known of an op when it is recorded; ``tensor`` is the leaf's own tensor."""
+    """What is known of an op when it is recorded; ``tensor`` is the leaf's own tensor.
+
+    ``differentiable`` says whether autograd was on.
+    """
 
     name: str
     inputs: tuple[int, ...]
@@ -23,6 +26,7 @@ class Draft:
     types: tuple[str, ...]
     inplace: bool = False
     guessed: bool = False
+    differentiable: bool = True
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     known: Any = None

@@ -26,8 +26,14 @@ def recorded_autograd_functions(recorder: Recorder) -> Iterator[None]:
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
         run = original.__get__(None, cls)
-        if cls.__module__.startswith(_TRANSPARENT) or not recorder.active():
+        if not recorder.active():
             return run(*args, **kwargs)
+        if cls.__module__.startswith(_TRANSPARENT):
+            before, recorder.recomputed = recorder.recomputed, recorder.autograd_on()
+            try:
+                return run(*args, **kwargs)
+            finally:
+                recorder.recomputed = before
         with torch._C.DisableTorchFunction():
             out = run(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

@@ -69,12 +69,17 @@ class Recorder(TorchFunctionMode):
         self.values = Values(fake)
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> its name
         self.fake = fake
+        self.recomputed = False  # inside a function that switches autograd off and runs everything again with it on
         self._surroundings = surroundings
         self._listener = listener
 
     def active(self) -> bool:
         """Whether calls are being recorded right now, and not inside a call that is one op."""
         return any(mode is self for mode in _get_current_function_mode_stack())  # type: ignore[no-untyped-call]
+
+    def autograd_on(self) -> bool:
+        """Whether gradient will pass what is being recorded."""
+        return self.recomputed or torch.is_grad_enabled()
 
     # ---- leaves
 
@@ -229,7 +234,8 @@ class Recorder(TorchFunctionMode):
             self.values.follow(func, raw_name(func), args, kwargs, followed, outputs, target)
         single = isinstance(out, torch.Tensor) or target is not None or not outputs
         result = target if target is not None else outputs[0] if outputs else None
-        draft = Draft(call.name, inputs, call.attrs, site, scope, calls, types, target is not None, guessed)
+        on = self.autograd_on()
+        draft = Draft(call.name, inputs, call.attrs, site, scope, calls, types, target is not None, guessed, on)
         index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
         operands = tuple(tensor for _, tensor in call.operands)
         if target is not None:
@@ -241,7 +247,7 @@ class Recorder(TorchFunctionMode):
             return
         self._tell(index, operands, result)
         for item, output in enumerate(outputs):
-            part = Draft("getitem", (index,), {"item": item}, site, scope, calls, types)
+            part = Draft("getitem", (index,), {"item": item}, site, scope, calls, types, differentiable=on)
             node = self.graph.call_function(operator.getitem, (self.nodes[index], item))
             at = self._append(part, output, node)
             self.bindings.bind(output, at)

@@ -74,7 +74,12 @@ def trace(
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
-            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model), restored_surroundings(model):
+            with ExitStack() as stack:
+                stack.enter_context(state.preserved_rng(0))
+                stack.enter_context(state.garbage_kept())
+                stack.enter_context(forgotten_fakes(model))
+                stack.enter_context(restored_surroundings(model))
+                stack.enter_context(torch.enable_grad())
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):
@@ -129,6 +134,7 @@ class _Run:
         listener: Listener | None,
     ) -> None:
         self.model = model
+        self.training = model.training
         self.inputs = inputs
         self.origins = origins
         self.fake = fake
@@ -157,7 +163,8 @@ class _Run:
         recorder = self.recorder
         outputs = [recorder.find(tensor) for tensor in tensors_in(output)]
         recorder.graph.output(tuple(recorder.nodes[index] for index in outputs))
-        graph = to_graph(recorder.drafts, outputs, describe(self.named, self.origins))
+        weights = describe(self.named, self.origins)
+        graph = to_graph(recorder.drafts, outputs, weights, training=self.training)
         graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
         return Trace(graph, recorder.graph, output, self._remarks())
 

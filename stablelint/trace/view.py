@@ -9,7 +9,9 @@ from stablelint.graph.op import Op, Parameter
 from stablelint.trace.draft import Draft
 
 
-def to_graph(drafts: Sequence[Draft], outputs: Sequence[int], parameters: Mapping[str, Parameter]) -> Graph:
+def to_graph(
+    drafts: Sequence[Draft], outputs: Sequence[int], parameters: Mapping[str, Parameter], *, training: bool = True
+) -> Graph:
     """One op per recorded node, in the same order."""
     live = _reaching(drafts, outputs)
     ops = tuple(
@@ -28,11 +30,12 @@ def to_graph(drafts: Sequence[Draft], outputs: Sequence[int], parameters: Mappin
             known=draft.known,
             inplace=draft.inplace,
             guessed=draft.guessed,
+            differentiable=draft.differentiable,
             live=index in live,
         )
         for index, draft in enumerate(drafts)
     )
-    return Graph(ops, tuple(outputs), tuple(parameters.values()))
+    return Graph(ops, tuple(outputs), tuple(parameters.values()), training)
 
 
 def _reaching(drafts: Sequence[Draft], outputs: Sequence[int]) -> set[int]:

@@ -65,6 +65,7 @@ SIGNALS = {
     "dead": None,
 }
 
+BAND = {"gradient_ratio_low": 1e-4, "gradient_ratio_high": 4.4e-4}
 SEVERAL = Report(
     (
         TargetReport(
@@ -74,7 +75,7 @@ SEVERAL = Report(
             remarks=("the inputs were inferred: one float tensor (2, 3, 32, 32); write example_inputs() to choose",),
         ),
         TargetReport("broken.py", status="failed", reason="NameError: name 'x' is not defined\n(broken.py, line 3)"),
-        TargetReport("torchvision:resnet18", signals={**SIGNALS, "source": "predicted"}),
+        TargetReport("torchvision:resnet18", signals={**SIGNALS, "source": "predicted", **BAND}),
     )
 )
 ONE = Report((TargetReport("model.py", findings=(NOTE,), signals=SIGNALS),))

@@ -20,7 +20,7 @@ LEAST_SHARE = 0.1
 @rule(
     code="SL501",
     summary="initial weights whose scale, compounded over layers that nothing rescales, shrinks or blows up the signal",
-    predicts=("vanishing-gradient", "exploding-gradient"),
+    predicts=("vanishing-gradient", "exploding-gradient", "saturated-activation"),
     level=Level.NOTE,
 )
 def bad_init_scale(graph: Graph, *, max_loss: float = 4.0, max_growth: float = 2.5) -> Iterator[Hit]:

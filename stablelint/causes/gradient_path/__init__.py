@@ -1,0 +1,1 @@
+"""Causes of this family, one module per rule."""
