@@ -99,17 +99,20 @@ def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
     return lags
 
 
-def _mask(edge: Edge) -> tuple[int, float, float]:
-    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and E[f'^4] / E[f'^2]^2 - 1."""
+def _mask(edge: Edge) -> tuple[int, float, Table]:
+    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and by agreement of the other axes
+    E[f'^2 f'^2'] / E[f'^2]^2 - 1."""
     base, distribution = edge.base, law(edge.base)
     unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
     slopes = kernel(edge.slope, distribution)
     if not 0 < slopes.power < 1e60:
-        return unit, 1.0, 0.0
-    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
-    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
-    fourth = float(WEIGHTS @ np.minimum(np.nan_to_num(edge.slope.of(distribution.points())) ** 4, 1e140))
-    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(fourth / slopes.power**2 - 1, 0.0), _HEAVIEST)
+        return unit, 1.0, np.zeros(base.table.shape)
+    latent = distribution.latent(base.table)
+    apart = tuple(int(axis == unit) for axis in range(base.rank))
+    between = float(slopes(np.append(latent[apart], 1.0))[0])
+    square = Function(("square", edge.slope.key), lambda x: np.minimum(edge.slope.of(x) ** 2, 1e70), edge.slope.length)
+    excess = kernel(square, distribution)(latent) / slopes.power**2 - 1
+    return unit, min(max(between / slopes.power, 0.0), 1.0), np.clip(excess, 0.0, _HEAVIEST)
 
 
 def _slope(base: Value, total: Function) -> Pull:
