@@ -53,7 +53,7 @@ def of_mask(g: Table, axis: int, shape: Sequence[int], alike: float, excess: Tab
     Var sum_u f'_u^2 (w_u g)^2 over the units u has E[(w g)^2 (w g')^2] = 1 + 2 c^2 for directions of correlation c, so
     three times ``excess`` along one direction; along many the mask that they share still does not average out.
     """
-    squares = _squares(g, shape, alike)
+    squares = _squares(g, alike)
     others = [place for place in range(len(shape)) if place != axis]
     found = float(pair_mean(excess * (1 + 2 * squares), others, shape).flat[-1]) if squares is not None else 0.0
     return found / max(shape[axis], 1)
@@ -61,14 +61,14 @@ def of_mask(g: Table, axis: int, shape: Sequence[int], alike: float, excess: Tab
 
 def directions(table: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> float:
     """How many directions in the space of the features ``axes`` the samples and positions span."""
-    squares = _squares(table, shape, alike)
+    squares = _squares(table, alike)
     if squares is None:
         return math.inf
     others = [axis for axis in range(len(shape)) if axis not in axes]
     return 1 / max(min(float(pair_mean(squares, others, shape).flat[-1]), 1.0), 1e-12)
 
 
-def _squares(table: Table, shape: Sequence[int], alike: float) -> Table | None:
+def _squares(table: Table, alike: float) -> Table | None:
     """The squared correlations of directions; None where there is no gradient."""
     power = float(table.flat[-1])
     if not power > 0 or not math.isfinite(power):
