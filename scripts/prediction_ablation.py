@@ -141,6 +141,15 @@ def no_degrees_of_freedom() -> AbstractContextManager[None]:
     return everywhere(normalization.inverse_moments, steady)
 
 
+def no_steady() -> AbstractContextManager[None]:
+    """A norm does not know that what it reads is the result of one."""
+
+    def change(value: Value) -> None:
+        value.steady = None
+
+    return built_as(change)
+
+
 def no_marginals() -> AbstractContextManager[None]:
     """Everything that an elementwise function is applied to is normal."""
     return everywhere(marginal.law, lambda value: Law(value.mean, value.variance))
@@ -250,6 +259,7 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "axes apart through a merge": no_unmerged_axes,
     "composition of functions": no_composition,
     "degrees of freedom in norms": no_degrees_of_freedom,
+    "norm behind a norm": no_steady,
     "distributions that are not normal": no_marginals,
     "neighbours along an axis": no_neighbours,
     "gradient depending on the value": no_slant,

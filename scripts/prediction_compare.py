@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
+from statistics import median, stdev
 
 import torch
 from prediction_cases import Case
@@ -52,16 +52,31 @@ def h_of(case: Case, graph: Graph, grads: Mapping[int, float], steps: Mapping[in
     return headline(graph, grads) if case.steps is None else in_time(graph, case.steps, grads, steps)
 
 
+#: Draws are added until the standard error of the measured H is below this, in decades, or there are this many.
+_SURE, _MOST = 0.1, 12
+
+
 def evidence(case: Case, seeds: int, cache: Cache, graphs: Graphs) -> tuple[list[Truth], Graph, int]:
-    """The truths of a case, the graph to predict it from and the number of its parameters."""
-    found = truths(case, seeds, cache)
-    seen = graphs.of(case, found[0])
-    if seen is None:  # the case or the recorder has changed since
-        cache.forget(case.name)
+    """The truths of a case, the graph to predict it from and the number of its parameters.
+
+    ``seeds`` draws, and more where they disagree: an error of the prediction is not seen below that of the truth.
+    """
+    while True:
         found = truths(case, seeds, cache)
         seen = graphs.of(case, found[0])
-    assert seen is not None, "two runs of the model differ"
-    return found, *seen
+        if seen is None:  # the case or the recorder has changed since
+            cache.forget(case.name)
+            found = truths(case, seeds, cache)
+            seen = graphs.of(case, found[0])
+        assert seen is not None, "two runs of the model differ"
+        heard = [h for truth in found if (h := _h_of_draw(case, seen[0], truth)) is not None]
+        if len(heard) < 2 or seeds >= _MOST or stdev(heard) <= _SURE * math.sqrt(len(heard)):
+            return found, *seen
+        seeds = min(math.ceil((stdev(heard) / _SURE) ** 2), 2 * seeds, _MOST)
+
+
+def _h_of_draw(case: Case, graph: Graph, truth: Truth) -> float | None:
+    return h_of(case, graph, {int(key): value for key, value in truth.grads.items()}, _steps(truth))
 
 
 def compare(case: Case, seeds: int, cache: Cache, graphs: Graphs) -> Row:

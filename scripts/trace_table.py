@@ -76,3 +76,29 @@ def summary(results: Results) -> None:
         print(f"CPU seconds against torch.export, both for the first time in their process: "
               f"median {statistics.median(exports):.2f}, largest {max(exports):.2f}, "
               f"{len(exports)} models")  # fmt: skip
+    families(results)
+
+
+def families(results: Results) -> None:
+    """One line for the models of each library, named by what stands before the slash: counts, medians of the rest."""
+    kinds = dict.fromkeys(name.partition("/")[0] for name in results)
+    print(f"\n{'':8} {'models':>6} {'ours':>10} {'fx':>10} {'export':>10} {'fwd+bwd':>8} {'MiB':>4} {'ops':>5}")
+    for kind in kinds:
+        rows = [each for name, each in results.items() if name.partition("/")[0] == kind]
+        cells = [_traced(rows, key) for key in ("ours", "fx", "export")]
+        ours = [each["ours"] for each in rows if "error" not in each["ours"]]
+        real = _median([each["real"]["seconds"] for each in rows if "error" not in each.get("real", {"error": ""})])
+        mib = _median([row["mib"] for row in ours if row["mib"] is not None])
+        ops = _median([row["ops"] for row in ours])
+        counts = " ".join(f"{cell:>10}" for cell in cells)
+        print(f"{kind:8} {len(rows):>6} {counts} {real:>8.2f} {mib:>4.0f} {ops:>5.0f}")
+
+
+def _traced(rows: list[dict[str, Row]], key: str) -> str:
+    """How many were traced, and the median of their CPU seconds."""
+    good = [each[key]["seconds"] for each in rows if "error" not in each.get(key, {"error": ""})]
+    return f"{len(good)} ({_median(good):.2f})" if good else "0"
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else float("nan")

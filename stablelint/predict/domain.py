@@ -60,6 +60,8 @@ class Value:
 
     - ``profile`` and ``focus``: profiles of values and cotangent along axes (:mod:`stablelint.predict.profile`);
       ``alignments`` say for each parent which axes correspond (by default those of equal size).
+    - ``steady``: the axes over which the mean square is the same in every group, as behind a norm, with the share of
+      the variance of that mean square which is missing for it (1 for the result of a norm).
     - ``lags``: how much more alike neighbours along an axis are (:mod:`stablelint.predict.lags`).
     - ``marginal``: the shape of the distribution of an element where it is not normal.
     - ``slant`` and ``joint``: how the cotangent depends on the value (:mod:`stablelint.predict.slant`); ``tilts`` and
@@ -89,6 +91,7 @@ class Value:
     attention: tuple[float, float, float] | None = None
     alignments: tuple[Alignment, ...] = ()
     profile: Profile | None = None
+    steady: tuple[tuple[int, ...], float] | None = None
     lags: Lags | None = None
     segments: tuple[int, tuple[Value, ...]] | None = None
     steps: tuple[Value, ...] = ()
@@ -268,5 +271,5 @@ def copied(value: Value) -> Value:
 
     return Value(
         value.shape, value.table, value.mean, ((value, same),), allowed=value.allowed, reduced=value.reduced,
-        exponent=value.exponent, marginal=alike(value), tilts=(kept,),
+        exponent=value.exponent, marginal=alike(value), tilts=(kept,), steady=value.steady,
     )  # fmt: skip

@@ -32,7 +32,7 @@ from stablelint.predict.domain import Table, pair_mean
 #: Variance of ln g^2 across an op without a rule: ln(3^2)^2.
 UNKNOWN = (2 * math.log(3.0)) ** 2
 #: Standard deviation in decades of what the rules neglect: at any depth, and per decade that the gradient changes.
-MODEL = (0.06, 0.01)
+MODEL = (0.11, 0.015)
 #: Standard deviations on either side of a band that holds nine out of ten normal values.
 NINETY = 1.645
 

@@ -27,6 +27,7 @@ from stablelint.targets.loading import describe
 from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.provenance import fake_weight
 from stablelint.trace.state import restored_attributes
+from stablelint.trace.surroundings import restored_surroundings
 
 # What a fake tensor cannot do says nothing about the inputs.
 _UNDECIDED = (
@@ -88,7 +89,13 @@ class Attempts:
         except Exception as error:  # a tensor subclass that cannot be faked
             return Outcome(error=UnsupportedFakeTensorException(str(error)))
         state = self._state
-        with restored_attributes(self.model), forgotten_fakes(self.model), _quiet(), self._mode:
+        with (
+            restored_surroundings(self.model),
+            restored_attributes(self.model),
+            forgotten_fakes(self.model),
+            _quiet(),
+            self._mode,
+        ):
             return _watched(lambda: torch.func.functional_call(self.model, state, args, kwargs), args, kwargs)
 
     def real(self, inputs: Inputs) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -100,7 +101,7 @@ def _entries(config: Any, model: nn.Module) -> list[_Shape]:
     vocabulary = _number(text, "vocab_size") or _number(config, "vocab_size")
     if vocabulary:
         longest = _number(text, "max_position_embeddings", "n_positions", "max_seq_len") or _LENGTH
-        length = max(1, min(_LENGTH, longest))
+        length = _only_length(config) or (min(_LENGTH, longest) if longest > 0 else _LENGTH)  # -1: no limit
         found.append(("input_ids", (_BATCH, length), vocabulary))
         if getattr(config, "is_encoder_decoder", False):
             decoder = _number(_part(config, "decoder"), "vocab_size") or vocabulary
@@ -128,6 +129,12 @@ def _entries(config: Any, model: nn.Module) -> list[_Shape]:
         media += ["input_features", "input_values"] if hasattr(config, "audio_config") else []
         found = [each for each in found if each[0] in ("input_ids", "decoder_input_ids", *media)]
     return found
+
+
+def _only_length(config: Any) -> int | None:
+    """The length of all sequences in training where positions are factors of a grid."""
+    grid = getattr(config, "axial_pos_shape", None)
+    return math.prod(grid) if grid and getattr(config, "axial_pos_embds", False) else None
 
 
 def _audio(config: Any) -> tuple[int, ...]:

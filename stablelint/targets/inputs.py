@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
-from stablelint.targets.proposals import detection_inputs, proposals
+from stablelint.targets.proposals import detection_inputs, parameters_to_fill, proposals
 from stablelint.targets.repair import repairs, shorter
 
 _MOST_TRIES = 60
@@ -103,7 +104,7 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
     raise InputTargetError(
         f"no inputs were found that {target} accepts in forward({signature}){reason}; "
-        "add `def example_inputs(): return (torch.randn(...),)` to the file"
+        f"add `def example_inputs(): return {_template(model)}` to the file"
     )
 
 
@@ -233,6 +234,22 @@ def _parameter_names(model: nn.Module) -> list[str]:
         return list(inspect.signature(model.forward).parameters)
     except (TypeError, ValueError):
         return ["..."]
+
+
+def _template(model: nn.Module) -> str:
+    """What ``example_inputs`` is to return, with the arguments that are needed and the keys that forward reads."""
+    try:
+        source = inspect.getsource(type(model).forward)
+    except (OSError, TypeError):
+        source = ""
+    parts = {}
+    for name in (each.name for each in parameters_to_fill(model)):
+        keys = dict.fromkeys(re.findall(rf"\b{re.escape(name)}\[[\"'](\w+)[\"']\]", source))
+        parts[name] = "{" + ", ".join(f'"{key}": ...' for key in keys) + "}" if keys else "..."
+    if len(parts) > 1:
+        return "{" + ", ".join(f'"{name}": {part}' for name, part in parts.items()) + "}"
+    (only,) = parts.values() or ("...",)
+    return "(torch.randn(...),)" if only == "..." else f"({only},)"
 
 
 def _ignoring_model(value: Any, seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from stablelint.targets.annotations import axes_of, like_named, sizes_of, with_axes
 from stablelint.targets.guess import LENGTH, SEQUENCE_BATCH, Guess, Proposal
 from stablelint.targets.layers import classes, entries, image, image_batch, sides
 
@@ -32,8 +33,14 @@ def proposals(model: nn.Module) -> list[Proposal]:
     tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
     found: list[Proposal] = []
     main = _main_parameter(wanted)
-    for guess in _main_guesses(main, model, tables):
-        others = [(each, _secondary(each, guess, model, tables)) for each in wanted if each is not main]
+    axes = {each.name: axes_of(each, model) for each in wanted}
+    for guess in _main_guesses(main, axes[main.name], model, tables):
+        sizes = sizes_of(axes[main.name], guess)
+        others = [
+            (each, _with_names(_secondary(each, guess, model, tables), axes[each.name], sizes))
+            for each in wanted
+            if each is not main
+        ]
         found += _combinations(wanted, main, guess, others)
     return list(dict.fromkeys(found))
 
@@ -73,8 +80,13 @@ def _main_parameter(wanted: list[inspect.Parameter]) -> inspect.Parameter:
     return wanted[0]
 
 
-def _main_guesses(parameter: inspect.Parameter, model: nn.Module, tables: list[int]) -> Iterator[Guess]:
-    axes = _annotated_axes(parameter)
+def _with_names(guesses: list[Guess], axes: tuple[str, ...] | None, sizes: Mapping[str, int]) -> list[Guess]:
+    return guesses if axes is None else like_named(guesses, axes, sizes)
+
+
+def _main_guesses(
+    parameter: inspect.Parameter, axes: tuple[str, ...] | None, model: nn.Module, tables: list[int]
+) -> Iterator[Guess]:
     layered = [*library_guesses(model), *entries(model)]
     found = list(_by_name(parameter, model, tables))
     found += [each for each in layered if not each.floating or not found or len(each.shape) > 1]
@@ -88,9 +100,7 @@ def _main_guesses(parameter: inspect.Parameter, model: nn.Module, tables: list[i
         Guess("normal", (16,)),
     ]
     if axes is not None:
-        found = [each for each in found if len(each.shape) == axes] + [
-            each for each in found if len(each.shape) != axes
-        ]
+        found = [*with_axes(found, axes), *(each for each in found if len(each.shape) != len(axes))]
     # One guess per layer first, then the further sizes of each: the right layer matters more than the right size.
     seen: set[Any] = set()
     first: list[Guess] = []
@@ -137,17 +147,6 @@ def _from_parameters(model: nn.Module) -> Iterator[Guess]:
             for size in dict.fromkeys((parameter.shape[0], parameter.shape[1])):
                 yield Guess("normal", (16, size))
             return
-
-
-def _annotated_axes(parameter: inspect.Parameter) -> int | None:
-    """The number of axes in an annotation such as ``Float[Tensor, "batch channels height width"]``."""
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        match = re.search(r"\[.*[\"']([\w\s]+)[\"']\s*\]", annotation)
-        axes = match[1] if match else ""
-    else:
-        axes = str(getattr(annotation, "dim_str", ""))  # jaxtyping
-    return len(axes.split()) or None
 
 
 def _secondary(parameter: inspect.Parameter, main: Guess, model: nn.Module, tables: list[int]) -> list[Guess]:

@@ -55,6 +55,7 @@ def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Prop
     text = " ".join(str(outcome.error).split())
     for source in (
         _missing(proposal, text, model),
+        _absent(proposal, outcome, text, model),
         _kinds(proposal, outcome, text, model),
         _layer(proposal, outcome, model),
         _larger(proposal, text),
@@ -110,6 +111,26 @@ def _missing(proposal: Proposal, text: str, model: nn.Module) -> Iterator[Propos
         if name not in known and len(name) > 2 and re.search(rf"\b{name}\b", text):
             main = proposal[proposal.main]
             yield proposal.changed({name: value_for(name, main, model)})
+
+
+def _absent(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> Iterator[Proposal]:
+    """An optional argument that a layer was fed with although it was left out: the one with a name like the layer's."""
+    if "NoneType" not in text or outcome.module is None:
+        return
+    known, main = {name for name, _ in proposal.items()}, proposal[proposal.main]
+    path = next((path for path, each in model.named_modules() if each is outcome.module), "")
+    own = [each for each in re.split(r"[._\d]+", path.lower()) if len(each) > 2]
+    names = [name for name, each in inspect.signature(model.forward).parameters.items() if each.default is None]
+    for name in names:
+        words = [each for each in name.lower().split("_") if len(each) > 2]
+        alike = any(word.startswith(part) or part.startswith(word) for word in words for part in own)
+        if name not in known and alike:
+            width = wanted_width(outcome.module)
+            axes = main.shape[:-1] if main.floating and len(main.shape) > 1 else main.shape
+            if isinstance(outcome.module, nn.Embedding):
+                yield proposal.changed({name: Guess("ids", axes, outcome.module.num_embeddings)})
+            elif width is not None:
+                yield proposal.changed({name: Guess("normal", (*axes, width))})
 
 
 def _kinds(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> Iterator[Proposal]:

@@ -53,6 +53,14 @@ def alias(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
 
+def counted(raw: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The operand whose values are how often each element is taken, which is once where nothing tells."""
+    if raw != "repeat_interleave":
+        return None
+    found = kwargs.get("repeats", args[min(1, len(args) - 1)] if args else None)
+    return found if isinstance(found, torch.Tensor) and not found.is_floating_point() else None
+
+
 def shape_rule(raw: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """The result of ops whose fake kernel is stricter than the real one."""
     if raw not in ("_grouped_mm", "grouped_mm"):

@@ -20,7 +20,16 @@ from stablelint.trace.call import Call
 from stablelint.trace.canonical import canonical, is_inplace, raw_name
 from stablelint.trace.composites import ENTERED, opened
 from stablelint.trace.draft import Draft
-from stablelint.trace.functions import DYNAMIC, NEEDS_VALUES, SKIPPED, UNRECORDED, alias, shape_rule, written_tensor
+from stablelint.trace.functions import (
+    DYNAMIC,
+    NEEDS_VALUES,
+    SKIPPED,
+    UNRECORDED,
+    alias,
+    counted,
+    shape_rule,
+    written_tensor,
+)
 from stablelint.trace.values import ESCAPES, STANDIN_LIMIT, Level, Values
 
 
@@ -181,6 +190,9 @@ class Recorder(TorchFunctionMode):
                 raise
             else:
                 guessed = self._is_guess(tensors)
+                counts = counted(raw, args, kwargs)
+                if counts is not None:
+                    self.values.count_once(counts)
                 level = Level.GUESSED if guessed else self._weakest(tensors)
                 out = self.values.to_fake(self.values.run(func, args, kwargs), level)
                 ran_alone = True

@@ -33,6 +33,7 @@ from stablelint.trace.patches import (
 )
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
+from stablelint.trace.surroundings import restored_surroundings
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
 from stablelint.trace.weights import describe
@@ -73,7 +74,7 @@ def trace(
         if not fake:
             return _real(model, inputs, origins, listener)
         try:
-            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model):
+            with state.preserved_rng(0), state.garbage_kept(), forgotten_fakes(model), restored_surroundings(model):
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):

@@ -76,6 +76,12 @@ class Values:
         with unset_fake_temporarily():
             self.stand_for(tensor, torch.tensor(value))
 
+    def count_once(self, tensor: torch.Tensor) -> None:
+        """Let an unknown number of repetitions be one, unless a stand-in has already been used for it."""
+        if id(tensor) not in self._standins:
+            with unset_fake_temporarily():
+                self.stand_for(tensor, torch.ones(tensor.shape, dtype=tensor.dtype))
+
     def level(self, tensor: torch.Tensor) -> Level | None:
         """How well the value of ``tensor`` is known; None when it is not."""
         found = self._followed.get(id(tensor))

@@ -95,6 +95,26 @@ def test_inputs_are_inferred(make: Callable[[], nn.Module], wanted: list[tuple[i
     assert shapes(make) == wanted
 
 
+def test_a_layer_that_was_fed_nothing_names_the_argument_that_it_wants() -> None:
+    class Agent(nn.Module):
+        """All arguments are optional, yet none may be left out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode_state, self.encode_action = nn.Linear(17, 8), nn.Linear(4, 8)
+            self.encode_step = nn.Embedding(50, 8)
+            self.mix = nn.GRU(8, 8, batch_first=True)
+
+        def forward(self, states=None, actions=None, steps=None, hidden=None):
+            batch, length = states.shape[0], states.shape[1]
+            mixed = self.encode_state(states) + self.encode_action(actions) + self.encode_step(steps)
+            return self.mix(mixed.view(batch, length, 8), hidden)[0]
+
+    inputs, _ = inferred(Agent)
+    assert {name: each.shape[-1] for name, each in inputs.kwargs.items()} == {"states": 17, "actions": 4, "steps": 16}
+    assert inputs.kwargs["steps"].dtype is torch.long
+
+
 def test_ids_stay_within_the_tables_that_they_are_looked_up_in() -> None:
     inputs, _ = inferred(Translator)
     source, target = inputs.args
@@ -156,5 +176,16 @@ def test_what_cannot_be_fed_says_which_function_to_add() -> None:
         inferred(Stubborn)
     text = str(caught.value)
     assert "model.py:Net accepts in forward(batch)" in text
-    assert "add `def example_inputs(): return" in text
+    assert 'add `def example_inputs(): return ({"pixels": ...},)` to the file' in text
     assert "\n" not in text
+
+
+def test_what_cannot_be_fed_names_all_arguments_that_are_needed() -> None:
+    class Stubborn(nn.Module):
+        def forward(self, batch, scale, *, mask=None):
+            return batch["pixels"] * scale.left
+
+    with pytest.raises(
+        InputTargetError, match=r'def example_inputs\(\): return \{"batch": \{"pixels": ...\}, "scale": ...\}`'
+    ):
+        inferred(Stubborn)

@@ -40,6 +40,12 @@ def built(spec: str, *, real: bool = False) -> Built:
         ),
         (f"hf:ViTConfig?{TINY}&image_size=64", "ViTForImageClassification", {"pixel_values": (2, 3, 64, 64)}),
         (f"hf:Wav2Vec2Config?{TINY}", "Wav2Vec2ForCTC", {"input_values": (2, 16000)}),
+        ("hf:XLNetConfig?n_layer=1&d_model=64&n_head=2&d_inner=64", "XLNetLMHeadModel", {"input_ids": (2, 32)}),
+        (
+            "hf:ReformerConfig?axial_pos_shape=[8,16]&max_position_embeddings=128",
+            "ReformerForMaskedLM",
+            {"input_ids": (2, 128)},
+        ),
         (
             "hf:CLIPConfig?text_config.num_hidden_layers=1&vision_config.num_hidden_layers=1",
             "CLIPModel",

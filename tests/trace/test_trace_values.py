@@ -241,3 +241,23 @@ def test_dead_values_are_kept(fake):
         "tanh": False,
         "relu": True,
     }
+
+
+def test_unknown_repetitions_leave_each_element_once():
+    """Not none: what follows would be empty, which no layer takes."""
+
+    def forward(net, x):
+        times = net.layer(x).sum(-1).abs().round().long()
+        return net.layer(torch.repeat_interleave(x, times, dim=0))
+
+    graph = graph_of(forward, torch.randn(6, 4))
+    (repeated,) = find(graph, "repeat_interleave")
+    assert repeated.shape == (6, 4)
+    assert repeated.guessed
+
+
+def test_known_repetitions_are_followed():
+    graph = graph_of(lambda _, x, n: torch.repeat_interleave(x, n, dim=0), torch.randn(3, 4), torch.tensor([2, 0, 3]))
+    (repeated,) = find(graph, "repeat_interleave")
+    assert repeated.shape == (5, 4)
+    assert not repeated.guessed

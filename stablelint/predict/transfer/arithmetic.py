@@ -60,12 +60,25 @@ def add(left: Value, right: Value, factor: float = 1.0) -> Value:
     result.allowed = left.allowed if left.allowed is not None else right.allowed
     result.marginal = of_sum(left, right, factor)
     result.tilts = through_pair(left, right, result, lambda a, b: a + factor * b)
+    result.steady = _steady(left, right, factor, result)
     # where one operand is next to nothing (a zero bias), g times the other is g times the sum
     result.joints = tuple(
         same_joint if scale * other.power <= _NOTHING * part.power else None
         for part, other, scale in ((left, right, factor**2), (right, left, 1.0))
     )
     return result
+
+
+def _steady(left: Value, right: Value, factor: float, total: Value) -> tuple[tuple[int, ...], float] | None:
+    """Of the mean square of x + b, with shares p and 1 - p, the variance lacks p^2 if the mean square of x is fixed."""
+    found = [
+        (part.steady[0], part.steady[1] * (scale * part.power / total.power) ** 2)
+        for part, scale in ((left, 1.0), (right, factor**2))
+        if part.steady is not None and part.shape == total.shape and total.power > 0
+    ]
+    if not found or len({axes for axes, _ in found}) > 1:
+        return None
+    return found[0][0], min(sum(share for _, share in found), 1.0)
 
 
 def _beside(whole: Value, nothing: Value, factor: float) -> Value:
@@ -123,6 +136,8 @@ def mul(left: Value, right: Value) -> Value:
         marginal=of_product(left, right), joints=(same_joint, same_joint),
     )  # fmt: skip
     result.tilts = through_pair(left, right, result, np.multiply)
+    if left.steady is not None and right.constant and left.shape == shape:  # a gain that is the same everywhere
+        result.steady = left.steady
     return result
 
 

@@ -59,7 +59,9 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
         along = table * average(joint) * (scale / variance)
         common = 0.0 if centre else min(value.mean * value.mean, variance)
         spread = (centred - common) / variance
-        terms = 1 / max(float(average(spread * (spread + 2 * common / variance)).flat[-1]), 1e-12)
+        missing = value.steady[1] if value.steady is not None and value.steady[0] == tuple(axes) else 0.0
+        found = float(average(spread * (spread + 2 * common / variance)).flat[-1]) * (1 - missing)
+        terms = 1 / max(found, 1e-12)
         across, rest = inverse_moments(terms, eps / variance, groups)
         return np.asarray(((kept - along) * across + along * rest) / variance)
 
@@ -74,6 +76,7 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
     result = Value(
         value.shape, table, 0.0 if centre else value.mean / math.sqrt(scale), ((value, pull),),
         alignments=(alignment,), profile=profile, marginal=alike(value), tilts=(kept_slant,),
+        steady=(tuple(axes), 1.0),
     )  # fmt: skip
     if eps < variance:  # x / |x| does not change with |x|: sum g x over a group is 0, but for eps
         result.joints = (lambda _g, _own, back: summing_to(back * value.table, axes, value.shape, 0.0),)

@@ -21,14 +21,15 @@ from stablelint.predict.unrolled.cells import CELL_INPUTS, GATES, State, cell_st
 from stablelint.predict.unrolled.rollout import Rollout
 from stablelint.predict.unrolled.tape import Node
 
-#: Steps, units and samples that are drawn at most, and draws of the weights.
+#: Steps, units and samples that are drawn at most.
 LONGEST, WIDEST, SAMPLES = 256, 192, 4
-DRAWS = 4
+#: Draws of the weights, at least and at most: narrow layers differ more between draws, and cost less.
+FEWEST, MOST = 4, 16
 
 
 def cell(call: Call) -> Result:
     """One step: lstm_cell, gru_cell, rnn_cell."""
-    roll = Rollout(DRAWS)
+    roll = Rollout(MOST)
     given = {name: roll.leaf(value) for name in CELL_INPUTS if (value := call.optional(name)) is not None}
     state = tuple(roll.leaf(value) for value in call.several("hx"))
     nodes = cell_step(roll.tape, call.op, given, state)
@@ -87,7 +88,7 @@ def recurrent(call: Call) -> Result:
     if x.rank == 2:
         x = reshaped(x, (x.shape[0], 1, x.shape[1]))
     sizes = _layers(call, x, weights)
-    roll = Rollout(DRAWS, sizes.batch / sizes.samples, sizes.time)
+    roll = Rollout(_draws(weights[1].shape[1]), sizes.batch / sizes.samples, sizes.time)
     tape = roll.tape
     source = given = roll.leaf(x, (*sizes.lead, sizes.narrow(x.shape[2])))
     start = [value for value in call.several("hx") if value.power > 0]
@@ -117,6 +118,11 @@ def recurrent(call: Call) -> Result:
     )
     output.steps = _steps(roll, x, source, sizes)
     return (output, *parts)
+
+
+def _draws(width: int) -> int:
+    """As many as cost the same at every width."""
+    return int(min(max(MOST * (64 / max(width, 1)) ** 2, FEWEST), MOST))
 
 
 def _drawn_weights(roll: Rollout, sizes: _Layers, weights: Sequence[Value], *, first: bool) -> dict[str, Node]:

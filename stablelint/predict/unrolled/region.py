@@ -20,7 +20,7 @@ from stablelint.predict.unrolled.rollout import Rollout
 from stablelint.predict.unrolled.tape import Node
 
 #: Draws at most, the multiplications that several of them may cost, and those of one that is too dear.
-_DRAWS, _WORK, _TOO_MUCH = 4, 6e8, 3e9
+_DRAWS, _WORK, _TOO_MUCH = 16, 6e8, 3e9
 #: Samples of a batch that are drawn.
 _SAMPLES = 4
 
