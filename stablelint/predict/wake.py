@@ -1,7 +1,7 @@
 """Give zero-initialised parameters a small value, as the first optimiser steps do, so that what lies behind them shows.
 
-The counterpart of the probe's wake: a zero last layer or gate stops the gradient at step 0 on purpose, while two
-zero factors of one product or an all-zero network stay dead.
+The counterpart of the probe's wake (:mod:`stablelint.probe.wake`): a zero or tiny last layer, gate or layer scale stops
+the gradient at step 0 on purpose, while two zero factors of one product or an all-zero network stay dead.
 """
 
 from __future__ import annotations
@@ -14,42 +14,64 @@ from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op, Parameter
 from stablelint.signals.signals import Signals
 
-#: As in :mod:`stablelint.probe.wake`: relative to a LeCun-initialised layer, and how many zero factors in a row.
+#: As in :mod:`stablelint.probe.wake`: size relative to a LeCun-initialised layer, how many zero factors in a row, below
+#: which relative size a factor counts as zero, which gradient moves it, and when the output does not hear an op.
 STEP = 0.1
 ROUNDS = 3
+TINY = 1e-3
+MOVES = 1e-6
+FAINT = 1e-3
 
 
 def awakened(graph: Graph, predict: Callable[[Graph], Signals]) -> Signals:
-    """``predict(graph)``, again with woken parameters as long as no gradient reaches some op of the trunk."""
-    signals = predict(graph)
+    """``predict(graph)``, again with woken parameters as long as (almost) no gradient reaches some op of the trunk.
+
+    Where the gradient is small and not zero, and waking does not help, something else is the matter: the first
+    prediction stands.
+    """
+    first = signals = predict(graph)
     woken = 0
     for _ in range(ROUNDS):
-        if all(row.grad_rms != 0 for row in signals.trunk):
+        if not (_stopped(signals) or _faint(signals)):
             break
-        gradients = {parameter.name: parameter.grad_rms for parameter in signals.parameters}
+        gradients = {parameter.name: parameter.grad_rms or 0.0 for parameter in signals.parameters}
         new = {
             parameter.name: _woken(parameter)
             for parameter in graph.parameters
-            if _stops_gradient(parameter) and gradients.get(parameter.name)
+            if _stops_gradient(parameter) and gradients.get(parameter.name, 0.0) > (MOVES if parameter.rms else 0.0)
         }
         if not new:
             break
         woken += len(new)
         graph = _with(graph, new)
         signals = predict(graph)
+    if _faint(signals) and not _stopped(first):
+        return first
     return replace(signals, awakened=woken)
 
 
+def _stopped(signals: Signals) -> bool:
+    return any(row.grad_rms == 0 for row in signals.trunk)
+
+
+def _faint(signals: Signals) -> bool:
+    return any(row.sensitivity is not None and row.sensitivity < FAINT for row in signals.trunk)
+
+
 def _stops_gradient(parameter: Parameter) -> bool:
-    """All zero, trained, and a factor: a zero bias stops nothing."""
+    """All zero or next to it, trained, and a factor: a zero bias stops nothing."""
     factor = len(parameter.shape) > 1 or "bias" not in parameter.name.rsplit(".", 1)[-1]
-    return parameter.trainable and not parameter.buffer and parameter.rms == 0 and factor
+    return parameter.trainable and not parameter.buffer and factor and parameter.rms * _root(parameter) <= TINY
+
+
+def _root(parameter: Parameter) -> float:
+    """The root of the fan-in."""
+    return math.sqrt(math.prod(parameter.shape[1:])) if len(parameter.shape) > 1 else 1.0
 
 
 def _woken(parameter: Parameter) -> Parameter:
-    fan_in = math.prod(parameter.shape[1:]) if len(parameter.shape) > 1 else 1
-    size = STEP / math.sqrt(fan_in)
-    return replace(parameter, std=size, rms=size)
+    size = STEP / max(_root(parameter), 1.0)
+    return replace(parameter, mean=0.0, std=size, rms=size)
 
 
 def _with(graph: Graph, parameters: Mapping[str, Parameter]) -> Graph:

@@ -25,9 +25,13 @@ class Pass:
     awakened: int = 0
 
     @property
-    def blocked(self) -> bool:
+    def stopped(self) -> bool:
         """Whether no gradient at all reaches some op of the trunk."""
         return any(self.readings[index].grad_rms == 0 for index in self.graph.flow.trunk if index in self.readings)
+
+    def faint(self, least: float) -> bool:
+        """Whether the output hears less of some op of the trunk than ``least``."""
+        return any(row.sensitivity is not None and row.sensitivity < least for row in aggregate([self]).trunk)
 
 
 def aggregate(passes: Sequence[Pass]) -> Signals:

@@ -19,7 +19,7 @@ from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.objective import objective
 from stablelint.probe.state import preserved, random_states, seed_everything, training
-from stablelint.probe.wake import asleep, awakened
+from stablelint.probe.wake import FAINT, asleep, awakened
 from stablelint.signals import NonFinite, Signals
 from stablelint.trace import Origins, Trace, tensors_in, trace
 
@@ -75,7 +75,7 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
         calibrate(model, _differentiable(inputs))
         seed_everything(seed)
         plain_pass = _pass(model, inputs, origins, seed, loss)
-        if not plain_pass.blocked or not asleep(model):
+        if not asleep(model) or not (plain_pass.stopped or plain_pass.faint(FAINT)):
             return plain_pass
 
         def plain() -> torch.Tensor:
@@ -87,7 +87,9 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
 
         try:
             with awakened(model, plain) as woken:
-                return replace(_pass(model, inputs, origins, seed, loss), awakened=woken)
+                found = replace(_pass(model, inputs, origins, seed, loss), awakened=woken)
+            # small and not zero, and waking does not help: something else is the matter
+            return plain_pass if found.faint(FAINT) and not plain_pass.stopped else found
         except RuntimeError:
             return plain_pass  # the user's loss has no gradient: what was measured says so
 

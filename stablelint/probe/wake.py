@@ -1,7 +1,8 @@
-"""Give zero-initialised parameters a small value along their gradient, so that what lies behind them can be measured.
+"""Give zero-initialised parameters a small value, so that what lies behind them can be measured.
 
-A zero last layer, ReZero's gates, LoRA's B or a zero gamma stop the gradient at step 0 on purpose: one optimiser
-step and it flows. A dead ReLU, two zero factors of one product or an all-zero network stay dead.
+A zero last layer, ReZero's gates, LoRA's B, a zero gamma or a layer scale of 1e-5 stop the gradient at step 0 on
+purpose: a few optimiser steps and it flows (Adam moves every element by the learning rate per step, whatever its size).
+A dead ReLU, two zero factors of one product or an all-zero network stay dead: nothing moves them.
 """
 
 from __future__ import annotations
@@ -13,29 +14,50 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-#: Size of the step relative to a LeCun-initialised layer: small enough that 100 gates of 0.1 in a row do not
+#: Size that a parameter gets, relative to a LeCun-initialised layer: small enough that 100 gates of 0.1 in a row do not
 #: change the growth (1.005 per block in variance), large enough that what wakes up is far from rounding.
 STEP = 0.1
 #: Zero factors in a row that wake one after the other (adaLN-zero: the head, then the gate).
 ROUNDS = 3
+#: A factor below this share of a LeCun-initialised layer counts as zero: Adam at 1e-3 gives it that size in a step.
+TINY = 1e-3
+#: The gradient, for a unit gradient at the output, that moves a parameter which is not exactly zero: with less, the
+#: epsilon of Adam (1e-8) takes part of every step.
+MOVES = 1e-6
+#: The sensitivity (:class:`stablelint.signals.Signal`) below which the output does not hear an op: where the rule on
+#: vanishing gradients starts to take note.
+FAINT = 1e-3
 
 
 def asleep(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable parameters whose values are all zero and that multiply something: a zero bias stops nothing."""
+    """The trainable parameters that are (almost) zero and multiply something: a zero bias stops nothing."""
     return [
         parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
         and parameter.numel() > 0
         and (parameter.dim() > 1 or "bias" not in name.rsplit(".", 1)[-1])
-        and not bool(parameter.detach().any())
+        and _size(parameter.detach()) * math.sqrt(_fan_in(parameter)) <= TINY
     ]
+
+
+def _size(values: torch.Tensor) -> float:
+    return float(values.double().square().mean().sqrt())
+
+
+def _fan_in(parameter: nn.Parameter) -> int:
+    return parameter[0].numel() if parameter.dim() > 1 else 1
 
 
 @contextlib.contextmanager
 def awakened(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Iterator[int]:
-    """Step zero parameters along their gradient of ``loss()`` for the duration; yields how many woke up."""
-    woken: list[nn.Parameter] = []
+    """Give (almost) zero parameters that ``loss()`` has a gradient for random values; yields how many woke up.
+
+    Random ones and not a step along the gradient: aligned with the loss that is measured next, a zero head would let
+    through as many times more as it has outputs.
+    """
+    saved: list[tuple[nn.Parameter, torch.Tensor]] = []
+    generator = torch.Generator().manual_seed(0)
     try:
         for _ in range(ROUNDS):
             sleeping = asleep(model)
@@ -45,17 +67,17 @@ def awakened(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Iterator[int
             moved = 0
             with torch.no_grad():
                 for parameter, grad in zip(sleeping, grads, strict=True):
-                    size = 0.0 if grad is None else float(grad.double().square().mean().sqrt())
-                    if grad is None or size == 0 or not math.isfinite(size):
+                    size = 0.0 if grad is None else _size(grad)
+                    if grad is None or not math.isfinite(size) or size <= (MOVES if parameter.any() else 0.0):
                         continue
-                    fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-                    parameter.sub_(grad * (STEP / size / math.sqrt(fan_in)))
-                    woken.append(parameter)
+                    saved.append((parameter, parameter.clone()))
+                    values = torch.randn(parameter.shape, generator=generator) * (STEP / math.sqrt(_fan_in(parameter)))
+                    parameter.copy_(torch.where(grad != 0, values.to(parameter), parameter))
                     moved += 1
             if not moved:
                 break
-        yield len(woken)
+        yield len(saved)
     finally:
         with torch.no_grad():
-            for parameter in woken:
-                parameter.zero_()
+            for parameter, values in saved:
+                parameter.copy_(values)

@@ -38,7 +38,7 @@ def ends(gradient: Tensor, axis: int) -> tuple[float, float]:
     return float(steps[0]), float(steps[-1])
 
 
-def measured(make: Make, shape: tuple[int, ...], axis: int, seeds: int = 4) -> tuple[float, float, float]:
+def measured(make: Make, shape: tuple[int, ...], axis: int, seeds: int = 12) -> tuple[float, float, float]:
     """The ends of the gradient and the rms of the output, over seeds."""
     found = []
     for seed in range(seeds):
@@ -107,8 +107,9 @@ def test_gradient_at_the_first_and_last_step(name: str) -> None:
     make, shape, axis = (LAYERS | LOOPS)[name]
     truth, guess = measured(make, shape, axis), predicted(make, shape, axis)
     decay = abs(truth[1] - truth[0])
-    # the decay of units as few as these varies by 7% from one draw of the weights to the next
-    assert guess[0] == pytest.approx(truth[0], abs=0.25 + 0.04 * decay)
+    # the decay of units as few as these varies by 7% from one draw of the weights to the next: by 2.7% between the
+    # means of the 12 that are measured and the 16 that are predicted
+    assert guess[0] == pytest.approx(truth[0], abs=0.25 + 0.055 * decay)
     assert guess[1] == pytest.approx(truth[1], abs=0.15)
     assert guess[2] == pytest.approx(truth[2], rel=0.25)
 

@@ -30,7 +30,8 @@ def normal(call: Call) -> Result:
 
 def bernoulli(call: Call) -> Result:
     """Zeros and ones."""
-    p = call.number("p", 0.5)
+    given = call.optional(0) if call.op.attrs.get("p") is None and call.op.attrs.get("arg1") is None else None
+    p = call.number("p", call.number("arg1", 0.5)) if given is None else min(max(given.mean, 0.0), 1.0)
     return iid(call.shape, p, p * (1 - p))
 
 
