@@ -104,6 +104,13 @@ def along(function: Callable[..., Tensor], shape: tuple[int, ...], **weights: Ca
     return [float(mean.flat[-1] / value.cotangent.flat[-1]), float(np.mean(shares))]
 
 
+@pytest.mark.parametrize("units", [8, 16])
+def test_norm_behind_a_norm(units: int) -> None:
+    """Its variance is 1 in every group, though it is one of few terms: only the first norm's varies."""
+    draw = drawn(lambda x: F.layer_norm(F.layer_norm(x, (units,)), (units,)), (256, units))
+    assert predicted(draw).gradient == pytest.approx(measured(draw, 10).gradient, rel=0.05)
+
+
 def depthwise(x: Tensor, w: Tensor) -> Tensor:
     return F.conv2d(x, w, padding=1, groups=16)
 
