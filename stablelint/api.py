@@ -35,6 +35,7 @@ def check_model(
     config: Config | None = None,
     name: str = "model",
     probe: bool | None = None,
+    deep: bool | None = None,
     rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
     origins: Origins | None = None,
     loss: Callable[[object], Any] | None = None,
@@ -48,6 +49,7 @@ def check_model(
         config: thresholds and selection; the defaults without it.
         name: how the report calls the model.
         probe: measure (a few backward passes) instead of predicting; ``config.probe`` when None.
+        deep: also measure what one normal pass cannot show, on top of ``probe``; ``config.deep`` when None.
         rebuild: ``rebuild(seed)`` draws a fresh model and batch for the probe's further seeds.
         origins: what :func:`stablelint.trace.observe_build` saw while the model was built.
         loss: maps the model's output to the scalar to differentiate; a random projection without it.
@@ -59,7 +61,14 @@ def check_model(
     started = time.perf_counter()
     probing = config.probe if probe is None else probe
     graph, signals, more = evidence(
-        model, inputs, probe=probing, seeds=config.seeds, rebuild=rebuild, origins=origins, loss=loss
+        model,
+        inputs,
+        probe=probing,
+        deep=config.deep if deep is None else deep,
+        seeds=config.seeds,
+        rebuild=rebuild,
+        origins=origins,
+        loss=loss,
     )
     findings = find(graph, signals, config)
     return TargetReport(
@@ -77,6 +86,7 @@ def evidence(
     *,
     probe: bool,
     seeds: int,
+    deep: bool = False,
     rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
     origins: Origins | None = None,
     loss: Callable[[object], Any] | None = None,
@@ -85,7 +95,7 @@ def evidence(
     if probe:
         from stablelint.probe import measure
 
-        graph, signals = measure(model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss)
+        graph, signals = measure(model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss, deep=deep)
         return graph, signals, ()
     from stablelint.predict import predict
     from stablelint.trace import trace
@@ -97,7 +107,10 @@ def evidence(
     remarks = found.remarks
     if signals.doubts:
         names = ", ".join(signals.doubts[:3]) + (", ..." if len(signals.doubts) > 3 else "")
-        remarks = (*remarks, f"the prediction has no rule for {names}: what it says is a note; --probe measures")
+        remarks = (
+            *remarks,
+            f"the prediction does not know {names} well enough: what it says is a note; --probe measures",
+        )
     return found.graph, signals, remarks
 
 

@@ -16,7 +16,7 @@ import click
 
 from stablelint import __version__
 from stablelint.errors import StablelintError, TargetError, UsageError
-from stablelint.options import curvature_options, together
+from stablelint.options import curvature_options, deep_option, together
 from stablelint.report import FORMATS, View
 
 _CLEAN, _FOUND, _FAILED = 0, 1, 2
@@ -83,6 +83,7 @@ def main(**_: Any) -> None:
 
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
 _run_options = together(
+    deep_option,
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
     click.option(
         "--checkpoint",
@@ -190,6 +191,8 @@ def probe(
     from stablelint.report.measured import render_measured, render_measured_json
 
     asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
+    if curvature and options.get("deep"):
+        raise UsageError("--curvature and --deep are two runs; ask for one of them")
     if not curvature and any(asked.values()):
         raise UsageError("--learning-rate and --clip need --curvature")
     config = _config(config_file, no_config, {**options, "probe": True}, named=True)

@@ -25,7 +25,8 @@ class Config:
     ``select``, ``extend_select`` and ``ignore`` hold codes, beginnings of codes (``SL4``) or names; an empty
     ``select`` stands for all rules. ``fail_on`` is the lowest level that makes the run fail (exit code 1).
     ``timeout`` is in seconds and ``memory`` in GiB, both per target; no ``memory`` stands for what the machine has
-    free. ``checkpoint`` holds the weights of the one model that is checked. ``source`` is the file that was read.
+    free. ``deep`` measures more and switches ``probe`` on. ``checkpoint`` holds the weights of the one model that is
+    checked. ``source`` is the file that was read.
     """
 
     select: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Config:
     thresholds: Mapping[str, Mapping[str, Threshold]] = field(default_factory=dict)
     fail_on: Level = Level.ERROR
     probe: bool = False
+    deep: bool = False
     seeds: int = 3
     timeout: float = 300.0
     memory: float | None = None
@@ -76,6 +78,11 @@ class Config:
             ignore=(*base.ignore, *(ignore or ())),
             **{name: value for name, value in settings.items() if value is not None},
         )
+        if merged.deep and not merged.probe:
+            if settings.get("probe") is False and settings.get("deep"):
+                raise UsageError("deep measurements need the probe")
+            # the probe was switched off for this run, or it was never asked for and deep does
+            merged = replace(merged, deep=False) if settings.get("probe") is False else replace(merged, probe=True)
         for word in (*merged.select, *merged.extend_select, *merged.ignore):
             rulebook.matching(word)
         for name in ("seeds", "timeout", "memory"):
@@ -207,6 +214,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "ignore": _selection,
     "fail-on": _fail_on,
     "probe": _like(Config.probe),
+    "deep": _like(Config.deep),
     "seeds": _like(Config.seeds),
     "timeout": _like(Config.timeout),
     "memory": _like(1.0),

@@ -47,7 +47,12 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             yield built
             continue
         _, signals = measured(
-            built.model, built.inputs, origins=built.origins, rebuild=built.rebuild, seeds=payload[1].seeds
+            built.model,
+            built.inputs,
+            origins=built.origins,
+            rebuild=built.rebuild,
+            seeds=payload[1].seeds,
+            deep=payload[1].deep,
         )
         yield "result", built.name, (built.name, signals, built.remarks)
 

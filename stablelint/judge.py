@@ -19,6 +19,19 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "similarity-collapse": frozenset({"vanishing-gradient", "dead-units", "non-finite", "identical-units"}),
     "dead-units": frozenset({"non-finite"}),
     "identical-units": frozenset({"dead-units", "vanishing-gradient", "non-finite"}),
+    "learning-rate-fragility": frozenset(
+        {
+            "vanishing-gradient",
+            "exploding-gradient",
+            "non-finite",
+            "dead-units",
+            "saturated-attention",
+            "similarity-collapse",
+            "identical-units",
+            "gradient-decay-in-time",
+        }
+    ),
+    "half-precision-range": frozenset({"vanishing-gradient", "exploding-gradient", "non-finite"}),
 }
 #: Symptoms of the whole path: a cause explains them by the share that arises across its own ops.
 ALONG_THE_TRUNK = frozenset({"vanishing-gradient", "exploding-gradient", "similarity-collapse"})

@@ -21,6 +21,10 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
+#: What one gradient at step 0 on a normal batch cannot show.
+deep_option = click.option(
+    "--deep", is_flag=True, default=None, help="Probe learning rates, rare samples, half precision, modes."
+)
 #: What ``stablelint probe`` says of curvature and step sizes.
 curvature_options = together(
     click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes."),

@@ -20,7 +20,8 @@ class Rule:
     ``evidence`` is the type of the first parameter (``Graph`` for causes, ``Signals`` for symptoms). The
     keyword-only parameters of the check are its thresholds: their names, types and defaults are the
     configuration schema. ``level`` is what a hit deserves when the symptom that it predicts is not there:
-    a warning for structure that is wrong in itself, a note for what only matters through its consequence.
+    a warning for structure that is wrong in itself, a note for what only matters through its consequence. ``deep``
+    says that the evidence is there with ``--deep`` only.
     """
 
     code: str
@@ -31,6 +32,7 @@ class Rule:
     predicts: tuple[str, ...] = ()
     level: Level = Level.WARNING
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    deep: bool = False
 
     @property
     def family(self) -> str:
@@ -43,7 +45,11 @@ class Rule:
 
 
 def rule(
-    code: str, summary: str, predicts: str | tuple[str, ...] = (), level: Level = Level.WARNING
+    code: str,
+    summary: str,
+    predicts: str | tuple[str, ...] = (),
+    level: Level = Level.WARNING,
+    deep: bool = False,
 ) -> Callable[[Callable[..., Iterator[Hit]]], Rule]:
     """Make a rule of a generator function; its name, its evidence and its thresholds are read off the signature."""
 
@@ -60,6 +66,7 @@ def rule(
             predicts=(predicts,) if isinstance(predicts, str) else predicts,
             level=level,
             thresholds=thresholds,
+            deep=deep,
         )
 
     return decorate

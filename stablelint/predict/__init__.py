@@ -14,9 +14,10 @@ __all__ = ["Interpretation", "interpret", "predict"]
 def predict(graph: Graph) -> Signals:
     """The predicted signals of ``graph`` at initialisation.
 
-    Float inputs are taken as N(0, 1), integer inputs as uniform random ids, parameters as independent elements of
-    their mean and deviation; the loss is a fixed random projection of the deepest output. Where zero-initialised
-    parameters stop the gradient, they get a small value first.
+    Float inputs are taken with the moments of the example that was given (N(0, 1) where it looks like that), integer
+    inputs as uniform random ids where they are not known, parameters as independent elements of their mean and
+    deviation; the loss is a fixed random projection of the deepest output. Where (almost) zero-initialised parameters
+    stop the gradient, they get a small value first.
     """
     return awakened(graph, lambda graph: signals(run(graph)))
 

@@ -126,6 +126,8 @@ def _transferred(found: Interpretation, op: Op) -> Result:
     frozen = _frozen_norm(found, op)
     if frozen is not None:
         return frozen
+    if _wild(call):
+        found.reasons[op.index] = "an exponential of an argument so wide that its rarest values decide"
     try:
         return _checked(_ruled(call), call)
     except KeyError as error:
@@ -135,6 +137,18 @@ def _transferred(found: Interpretation, op: Op) -> Result:
     found.unknown[op.name] += 1
     found.reasons[op.index] = reason
     return passed_through(call)
+
+
+#: Standard deviations of an argument beyond which E[exp(2 u)] / E[exp(u)]^2 = exp(s^2) passes 1e10: the moments are
+#: those of values that no sample holds, and what bounds the argument (a sum of negative terms, a shift by the maximum)
+#: is not in a table.
+_WIDE = 5.0
+
+
+def _wild(call: Call) -> bool:
+    source = call.operands[0] if call.operands else None
+    wide = isinstance(source, Value) and source.variance > _WIDE**2
+    return call.op.name in {"exp", "exp2", "expm1"} and wide
 
 
 def _frozen_norm(found: Interpretation, op: Op) -> Value | None:

@@ -58,4 +58,15 @@ def leaf(op: Op) -> Value | npt.NDArray[Any] | None:
         return parameter_value(op.parameter)
     if not op.floating:
         return None
-    return iid(op.shape, 0.0, 1.0)
+    return input_value(op)
+
+
+def input_value(op: Op) -> Value:
+    """Independent elements of N(0, 1), or with the moments of the example that was given; samples may have a part in
+    common."""
+    std = float(op.attrs.get("std", 1.0))
+    value = iid(op.shape, float(op.attrs.get("mean", 0.0)), std * std)
+    covariance = op.attrs.get("covariance")
+    if covariance is not None and value.rank > 1:
+        value.table[(0, *(1,) * (value.rank - 1))] += min(float(covariance), std * std)
+    return value

@@ -86,9 +86,9 @@ class Gauge:
         with torch.no_grad():
             self._forward(reading, name, inputs, output.detach())
         if output.requires_grad:
-            _listen(output, functools.partial(self._backward, index))
+            listen(output, functools.partial(self._backward, index))
         if name in RECURRENT and inputs and inputs[0].requires_grad and inputs[0].dim() == 3:
-            _listen(inputs[0], functools.partial(self._through_time, index))
+            listen(inputs[0], functools.partial(self._through_time, index))
 
     def _channels(self, name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> int:
         """The axis of the units: 1 of images and volumes and of sequences behind a Conv1d, else the last."""
@@ -152,7 +152,7 @@ class Gauge:
         self.readings[index].retention = retention(steps)
 
 
-def _listen(tensor: torch.Tensor, hear: Callable[[torch.Tensor | None], None]) -> None:
+def listen(tensor: torch.Tensor, hear: Callable[[torch.Tensor | None], None]) -> None:
     """Call ``hear`` with the gradient of ``tensor`` as it is now.
 
     The hook goes on the node that made it: hooks on the tensor itself pile up when it is written in place, and a

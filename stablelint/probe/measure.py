@@ -14,14 +14,17 @@ from stablelint.errors import NO_GRADIENT, TraceTargetError
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import Pass, aggregate
+from stablelint.probe.batches import batch_size, differentiable
+from stablelint.probe.deep import deepen
 from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
+from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
 from stablelint.probe.objective import objective
 from stablelint.probe.state import preserved, random_states, seed_everything, training
 from stablelint.probe.wake import FAINT, asleep, awakened
-from stablelint.signals import NonFinite, Signals
-from stablelint.trace import Origins, Trace, tensors_in, trace
+from stablelint.signals import Signals
+from stablelint.trace import Origins, trace
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
@@ -39,14 +42,16 @@ def measure(
     rebuild: Rebuild | None = None,
     seeds: int = SEEDS,
     loss: Loss | None = None,
+    deep: bool = False,
 ) -> tuple[Graph, Signals]:
     """Run ``model`` on ``inputs`` and return the trace of the run with the signals measured on it.
 
     The first pass uses ``model`` and ``inputs`` as given; further ones draw new weights and inputs through
     ``rebuild(seed)``, or only a new projection without it. ``loss`` maps the model's output to a scalar; by
     default it is the model's own loss or a fixed random projection of its outputs with a gradient of unit variance
-    (:mod:`stablelint.probe.objective`). The model and all random states are left as found, but for lazy layers, which
-    get their shapes.
+    (:mod:`stablelint.probe.objective`). ``deep`` adds what one normal pass cannot show
+    (:mod:`stablelint.probe.deep`), of the first model. The model and all random states are left as found, but for lazy
+    layers, which get their shapes.
 
     Raises TraceTargetError when the forward pass fails.
     """
@@ -62,24 +67,27 @@ def measure(
         other = _measure_once(again, fresh, None, seed, loss)
         if [op.name for op in other.graph] == [op.name for op in first.graph]:
             passes.append(other)
-    return first.graph, aggregate(passes)
+    signals = aggregate(passes)
+    if deep:
+        signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=loss))
+    return first.graph, signals
 
 
 def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        batch = _differentiable(inputs)
+        batch = differentiable(inputs)
         with torch.no_grad(), training(model), random_states():
             model(*batch.args, **batch.kwargs)
     with preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
-        calibrate(model, _differentiable(inputs))
+        calibrate(model, differentiable(inputs))
         seed_everything(seed)
         plain_pass = _pass(model, inputs, origins, seed, loss)
         if not asleep(model) or not (plain_pass.stopped or plain_pass.faint(FAINT)):
             return plain_pass
 
         def plain() -> torch.Tensor:
-            batch = _differentiable(inputs)
+            batch = differentiable(inputs)
             output = model(*batch.args, **batch.kwargs)
             if loss is not None:
                 return loss(output)
@@ -95,11 +103,11 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
 
 
 def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
-    gauge = Gauge(batch=_batch(inputs))
-    recorded = trace(model, _differentiable(inputs), fake=False, origins=origins, listener=gauge)
+    gauge = Gauge(batch=batch_size(inputs))
+    recorded = trace(model, differentiable(inputs), fake=False, origins=origins, listener=gauge)
     graph, flow = recorded.graph, recorded.graph.flow
     gauge.batch_first = frozenset(op.index for op in graph if op.attrs.get("batch_first"))
-    forward = _first_nonfinite_forward(recorded, gauge)
+    forward = first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
         raise TraceTargetError(NO_GRADIENT)
@@ -119,7 +127,7 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     parameters = {name: (rms(p), None if p.grad is None else rms(p.grad)) for name, p in named}
     gauge.outputs.clear()
     finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
-    backward = None if forward else _first_nonfinite_backward(graph, gauge, harmless=finite)
+    backward = None if forward else first_nonfinite_backward(graph, gauge, harmless=finite)
     return Pass(graph, gauge.readings, parameters, kernel, forward or backward)
 
 
@@ -134,31 +142,6 @@ def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], eleme
         return None  # a graph that cannot be walked twice (custom autograd functions)
 
 
-def _batch(inputs: Inputs) -> int | None:
-    """The size of the first axis of the first tensor."""
-    tensors = tensors_in([inputs.args, inputs.kwargs])
-    return next((tensor.shape[0] for tensor in tensors if tensor.dim() > 0), None)
-
-
-def _differentiable(inputs: Inputs) -> Inputs:
-    """Copies, so that a forward may write into them; floating ones take a gradient and are no leaves."""
-
-    def convert(value: object) -> object:
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            return value.detach().requires_grad_().clone()
-        if isinstance(value, torch.Tensor):
-            return value.clone()
-        if isinstance(value, list | tuple) and type(value) in (list, tuple):
-            return type(value)(convert(item) for item in value)
-        if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        return value
-
-    return Inputs(
-        *(convert(value) for value in inputs.args), **{key: convert(value) for key, value in inputs.kwargs.items()}
-    )
-
-
 def _read_fused(graph: Graph, gauge: Gauge) -> None:
     for index, inputs in gauge.fused.items():
         attrs = graph.ops[index].attrs
@@ -168,37 +151,3 @@ def _read_fused(graph: Graph, gauge: Gauge) -> None:
         reading = gauge.readings[index]
         reading.peak, reading.entropy, reading.uniform_peak = statistics
     gauge.fused.clear()
-
-
-def _first_nonfinite_forward(recorded: Trace, gauge: Gauge) -> NonFinite | None:
-    """The first op that yields NaN, or infinity that is not a mask and reaches the output."""
-    graph = recorded.graph
-    unwritten = {op.index for readers in graph.unwritten.values() for op in readers}
-    for index in sorted(gauge.readings):
-        reading, op = gauge.readings[index], graph.ops[index]
-        if reading.finite or (index not in graph.flow.signal and index not in unwritten):
-            continue
-        value = gauge.outputs.get(index)
-        nan = value is not None and bool(torch.isnan(value.detach()).any())
-        if nan or op.index == graph.flow.sink:
-            what = "NaN" if nan else "infinity"
-            beside = tuple(sorted(unwritten - {index}))
-            return NonFinite(index, op.name, op.site, "forward", what, beside=beside)
-    return None
-
-
-def _first_nonfinite_backward(graph: Graph, gauge: Gauge, *, harmless: bool) -> NonFinite | None:
-    """The op in whose backward the gradient stops being finite: gradients arrive finite and leave it not."""
-    for index in gauge.backward_order:
-        if gauge.readings[index].grad_finite:
-            continue
-        users = [user for user in graph.users(graph.ops[index]) if user.index in graph.flow.signal]
-        culprits = [user for user in users if _finite_gradient(gauge, user.index)] or users or [graph.ops[index]]
-        op = culprits[0]
-        return NonFinite(op.index, op.name, op.site, "backward", "a gradient that is not finite", harmless)
-    return None
-
-
-def _finite_gradient(gauge: Gauge, index: int) -> bool:
-    reading = gauge.readings.get(index)
-    return reading is not None and reading.grad_rms is not None and reading.grad_finite

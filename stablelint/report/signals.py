@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
+from stablelint.report.deep import render_deep
 from stablelint.report.numbers import count, number
 from stablelint.report.table import table
 from stablelint.report.text import signal_words
@@ -33,6 +34,7 @@ def render_signals(name: str, signals: Signals, width: int = 80, colour: bool = 
     lines += _trunk(signals, width, paint)
     lines += _attention(signals.rows, width, paint)
     lines += _without_gradient(signals, width, paint)
+    lines += render_deep(signals.deep, width, paint)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from stablelint.finding import Fact
 from stablelint.signals import exponents
+from stablelint.signals.deep import Deep
 from stablelint.site import Site
 
 Source = Literal["predicted", "measured"]
@@ -121,6 +122,7 @@ class Signals:
       :attr:`gradient_ratio`; None when it was measured.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
+    - ``deep``: what ``--deep`` measures on top, else None.
     """
 
     source: Source
@@ -132,6 +134,7 @@ class Signals:
     sharpness: float | None = None
     awakened: int = 0
     doubts: tuple[str, ...] = ()
+    deep: Deep | None = None
     gradient_ratio_band: tuple[float, float] | None = None
 
     @cached_property
@@ -253,4 +256,5 @@ class Signals:
             "dead": max((row.dead for row in self.rows if row.dead is not None), default=None),
             "attention_peak": max((row.peak for row in self.rows if row.peak is not None), default=None),
             "finite": self.nonfinite is None,
+            **({} if self.deep is None else self.deep.summary()),
         }

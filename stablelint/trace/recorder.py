@@ -78,11 +78,10 @@ class Recorder(TorchFunctionMode):
 
     # ---- leaves
 
-    def add_input(self, tensor: torch.Tensor, name: str) -> None:
+    def add_input(self, tensor: torch.Tensor, name: str, moments: Mapping[str, float]) -> None:
         """Register a tensor that the model is called with."""
-        self.bindings.bind(
-            tensor, self._leaf("input", tensor, "placeholder", f"input_{len(self.nodes)}", {"name": name})
-        )
+        attrs = {"name": name, **moments}
+        self.bindings.bind(tensor, self._leaf("input", tensor, "placeholder", f"input_{len(self.nodes)}", attrs))
 
     def find(self, tensor: torch.Tensor) -> int:
         """The op whose result ``tensor`` is, after all writes into its memory; a new leaf when there is none."""

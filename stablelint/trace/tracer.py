@@ -36,7 +36,7 @@ from stablelint.trace.recorder import Listener, Recorder
 from stablelint.trace.surroundings import restored_surroundings
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
-from stablelint.trace.weights import describe
+from stablelint.trace.weights import describe, input_moments
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class _Run:
         call = (self.inputs.args, self.inputs.kwargs)
         for path, value in tree_flatten_with_path(call)[0]:
             if isinstance(value, torch.Tensor) and id(value) not in given:
-                self.recorder.add_input(convert(value), _input_name(path))
+                self.recorder.add_input(convert(value), _input_name(path), input_moments(value))
         args, kwargs = tree_map(convert, call)
         return args, kwargs
 

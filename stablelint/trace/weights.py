@@ -103,6 +103,33 @@ def statistics(tensor: torch.Tensor) -> tuple[float, float, float, float | None]
     return *_moments(tensor.detach()), _row_similarity(tensor.detach())
 
 
+#: Standard errors within which example inputs count as drawn from N(0, 1).
+_ERRORS = 5.0
+
+
+def input_moments(tensor: torch.Tensor) -> dict[str, float]:
+    """Mean, standard deviation and covariance between samples of a floating input that is not drawn from N(0, 1).
+
+    ``covariance`` is E[x_bi x_ci] over different samples b, c and all places i, less the squared mean: how much of an
+    image all images share.
+    """
+    if not tensor.is_floating_point() or tensor.is_meta or tensor.numel() < 2:
+        return {}
+    values = tensor.detach()
+    mean, std, _ = _moments(values)
+    error = _ERRORS / math.sqrt(tensor.numel())
+    if not math.isfinite(std):
+        return {}
+    found = {} if abs(mean) <= error * std and abs(std - 1) <= error else {"mean": mean, "std": std}
+    if values.dim() > 1 and values.shape[0] > 1:
+        rows = (values.double() - mean).flatten(1)
+        count, places = rows.shape
+        between = (float(rows.sum(0).square().sum()) - float(rows.square().sum())) / (count * (count - 1) * places)
+        if abs(between) > error * std * std:
+            found["covariance"] = between
+    return found
+
+
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
     try:
         return tuple(tensor.shape)

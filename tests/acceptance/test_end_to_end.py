@@ -102,3 +102,17 @@ def test_two_runs_print_the_same_bytes_but_for_timings(probe: str) -> None:
 def test_exit_code_is_0_for_a_model_that_trains_and_1_for_one_that_does_not(folder: Path) -> None:
     assert stablelint("check", "good.py", cwd=folder).returncode == 0
     assert stablelint("check", "prints.py", cwd=folder).returncode == 1
+
+
+def test_deep_measures_more_and_a_healthy_file_stays_clean(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(textwrap.dedent(FILES["good.py"]))
+    checked = stablelint("check", "good.py", "--deep", "--format", "json", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    (target,) = json.loads(checked.stdout)["targets"]
+    assert target["findings"] == []
+    assert target["signals"]["source"] == "measured"
+    assert target["signals"]["learning_rates"] >= 4
+    shown = stablelint("probe", "good.py", "--deep", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "SGD 0.1" in shown.stdout
+    assert "a sample of zeros" in shown.stdout

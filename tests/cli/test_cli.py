@@ -132,6 +132,13 @@ def test_options_reach_the_api(api):
     assert (config.enabled(unscaled_attention), config.enabled(saturated_attention)) == (True, False)
 
 
+def test_deep_reaches_the_api_and_switches_the_probe_on(api):
+    run("check", "x", "--deep")
+    assert (api.config.deep, api.config.probe) == (True, True)
+    run("check", "x", "--probe")
+    assert (api.config.deep, api.config.probe) == (False, True)
+
+
 def test_configuration_is_read_and_overruled(api, tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.stablelint]\nprobe = true\nseeds = 9\ntargets = ["x.py", "y.py"]\n')
     run("check")
@@ -177,6 +184,8 @@ def test_what_is_said_of_a_measured_model_stands_beside_the_tables(api):
         (["check", "x", "--output", "none/file.json"], "cannot write none/file.json"),
         (["check", "x", "--format", "xml"], "xml"),
         (["check", "x", "--seeds", "0"], "--seeds"),
+        (["check", "x", "--deep", "--no-probe"], "deep measurements need the probe"),
+        (["probe", "x", "--deep", "--curvature"], "two runs"),
         (["explain", "SL999"], 'no rule has the code or the name "SL999"'),
         (["probe"], "TARGET"),
         (["nonsense"], "nonsense"),

@@ -72,6 +72,17 @@ def test_everything_is_read(project):
     assert read.settings(deep_sigmoid_chain) == {}
 
 
+def test_deep_switches_the_probe_on_and_goes_with_it(project):
+    project("deep = true")
+    read = config.load()
+    assert (read.deep, read.probe) == (True, True)
+    assert (read.merged(probe=False).deep, read.merged(probe=False).probe) == (False, False)
+    assert Config().merged(deep=True).probe
+    assert not Config().merged(probe=True).deep
+    with pytest.raises(UsageError, match="deep measurements need the probe"):
+        Config().merged(deep=True, probe=False)
+
+
 def test_without_a_file_everything_is_on(tmp_path):
     read = config.load(start=tmp_path)
     assert enabled(read) == ["SL101", "SL401", "SL402"]

@@ -152,6 +152,37 @@ def test_an_error_or_ctrl_c_in_the_forward_pass_leaves_nothing_behind(error: typ
     assert_same(before, snapshot(model))
 
 
+@pytest.mark.parametrize(("build", "shape"), MODELS.values(), ids=MODELS.keys())
+def test_a_deep_measurement_changes_nothing(build: Callable[[], nn.Module], shape: tuple[int, ...] | None) -> None:
+    torch.manual_seed(0)
+    model, given = build(), inputs(shape)
+    before = snapshot(model)
+    _, signals = measure(model, given, seeds=1, deep=True)
+    assert signals.deep is not None
+    assert signals.deep.failed == ()
+    # the weights did move in between
+    assert signals.deep.learning is not None
+    assert any(fit.last != fit.first for fit in signals.deep.learning.fits)
+    assert_same(before, snapshot(model))
+
+
+def test_a_deep_measurement_that_is_interrupted_changes_nothing() -> None:
+    class Interrupts(Stateful):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training and torch.is_grad_enabled() and not torch.equal(self.fc.weight, self.first):
+                raise KeyboardInterrupt  # the first pass after an optimiser step
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model = Interrupts()
+    model.first = model.fc.weight.detach().clone()
+    given = Inputs(torch.randn(4, 8))
+    before = snapshot(model)
+    with pytest.raises(KeyboardInterrupt):
+        measure(model, given, seeds=1, deep=True)
+    assert_same(before, snapshot(model))
+
+
 def test_existing_gradients_are_kept() -> None:
     model = nn.Linear(4, 4)
     model(torch.randn(2, 4)).sum().backward()

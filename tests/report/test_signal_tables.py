@@ -11,7 +11,7 @@ import pytest
 
 from stablelint.report.signals import bars, render_signals
 from stablelint.report.table import abbreviated
-from stablelint.signals import ParameterSignal, Signal, Signals
+from stablelint.signals import Deep, Fit, HalfRun, Learning, Modes, ParameterSignal, Precision, Signal, Signals, Trigger
 from stablelint.signals.signals import NonFinite
 from stablelint.site import Site
 
@@ -90,6 +90,41 @@ def test_a_model_without_a_trunk():
 def test_parameters_without_gradient_are_named():
     assert "no gradient: a.bias, b.bias, … (3 parameters)" in render_signals("x", FULL)
     assert "no gradient" not in render_signals("x", Signals("measured", trunk(3)))
+
+
+DEEP = Deep(
+    learning=Learning((Fit("Adam", 3e-4, 1.2, 0.1, 12), Fit("SGD", 0.1, 1.2, math.inf, 3)), nothing=math.log(2)),
+    triggers=(Trigger("a sample of zeros", 3, "sqrt", Site("net", "m.py", 5, 9), "backward", "NaN"),),
+    tried=("a sample of zeros", "a sample twice"),
+    precision=(Precision(1, "linear", Site(), 7e4, overflow=0.1, grad_underflow=0.25),),
+    half=HalfRun(0.01, None),
+    modes=Modes("Expected more than 1 value per channel", None, None, 0.5),
+    failed=("bfloat16: TypeError",),
+)
+
+
+def test_what_deep_measures_stands_below():
+    text = render_signals("x", Signals("measured", trunk(3), deep=DEEP))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    for row in (
+        "Adam 0.0003 12 1.2 0.10 86%",
+        "SGD 0.1 3 1.2 inf 0%",
+        "a sample of zeros not finite",
+        "a sample twice finite",
+        "largest value (float16: 65504) 7.0e+04 at linear",
+        "gradient that is 0 in float16 25% at linear",
+        "bfloat16: cosine of the gradient ?",
+        "one sample alone fails",
+        "eval mode against train mode 0.50",
+        "not measured bfloat16: TypeError",
+        "a sample of zeros: sqrt at m.py:5:9 yields NaN in the backward pass",
+    ):
+        assert row in rows, text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_deep_nothing_is_said_of_it():
+    assert "learning rate" not in render_signals("x", Signals("measured", trunk(3)))
 
 
 def test_bars_follow_the_decades():

@@ -60,11 +60,15 @@ def _fences(rule: Rule) -> Iterator[Example]:
 
 @cache
 def report(example: Example, *, probe: bool) -> TargetReport:
-    """What stablelint says about the example, as ``stablelint check`` would, but in this process."""
-    return check_source(example.source, example.id, probe=probe)
+    """What stablelint says about the example, as ``stablelint check`` would, but in this process.
+
+    A measuring run of the page of a rule that reads the evidence of ``--deep`` is a deep one.
+    """
+    deep = probe and rulebook.find(example.rule).deep
+    return check_source(example.source, example.id, probe=probe, deep=deep)
 
 
-def check_source(source: str, name: str, *, probe: bool) -> TargetReport:
+def check_source(source: str, name: str, *, probe: bool, deep: bool = False) -> TargetReport:
     """Execute ``source`` as a file of its own and check its ``build()`` on its ``example_inputs()``."""
     path = Path(mkdtemp(prefix="stablelint-")) / "example.py"
     path.write_text(source, encoding="utf-8")
@@ -81,7 +85,7 @@ def check_source(source: str, name: str, *, probe: bool) -> TargetReport:
 
             with observe_build() as origins:
                 model, inputs = rebuild(0)
-            return check_model(model, inputs, name=name, probe=probe, rebuild=rebuild, origins=origins)
+            return check_model(model, inputs, name=name, probe=probe, deep=deep, rebuild=rebuild, origins=origins)
     finally:
         path.unlink()
         path.parent.rmdir()

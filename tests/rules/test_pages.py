@@ -53,7 +53,8 @@ def test_bad_shows_its_symptom_at_the_marked_line_and_nothing_else(example: Exam
     places = [(finding.name, finding.site.line) for finding in found.findings]
     assert places == [(example.rule, line) for line in example.marked], loud(found)
     for finding in found.findings:
-        assert finding.level is Level.ERROR
+        # what one gradient at step 0 does not show may be no more than a note
+        assert finding.level is Level.ERROR or rulebook.find(example.rule).deep
         assert finding.standing is Standing.CONFIRMED
 
 

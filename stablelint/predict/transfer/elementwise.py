@@ -119,13 +119,17 @@ def _mask(edge: Edge) -> tuple[int, float, Table]:
     base, distribution = edge.base, law(edge.base)
     unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
     slopes = kernel(edge.slope, distribution)
-    if not 0 < slopes.power < 1e60:
+    if not 1e-140 < slopes.power < 1e140:
         return unit, 1.0, np.zeros(base.table.shape)
     latent = distribution.latent(base.table)
     apart = tuple(int(axis == unit) for axis in range(base.rank))
     between = float(slopes(np.append(latent[apart], 1.0))[0])
-    square = Function(("square", edge.slope.key), lambda x: np.minimum(edge.slope.of(x) ** 2, 1e70), edge.slope.length)
-    excess = kernel(square, distribution)(latent) / slopes.power**2 - 1
+
+    def square(x: Array) -> Array:
+        return np.minimum(np.nan_to_num(edge.slope.of(x) ** 2 / slopes.power, posinf=1e70), 1e70)
+
+    key = ("square", edge.slope.key, slopes.power)
+    excess = kernel(Function(key, square, edge.slope.length), distribution)(latent) - 1
     return unit, min(max(between / slopes.power, 0.0), 1.0), np.clip(excess, 0.0, _HEAVIEST)
 
 
