@@ -120,22 +120,28 @@ class _Windows:
         self.law, self.function, self.first = law(base), function, base.rank - len(kernel)
         self.correlation = self.law.latent(base.table)
         self.space = (0,) * len(kernel)
-        # what the elements of one window have in common: the mean over pairs of different ones
-        inside, size = self.correlation[(1,) * self.first], math.prod(kernel)
-        for axis, taps in enumerate(kernel):
-            same = overlap(taps, (base.lags or {}).get(self.first + axis)) / taps**2
-            inside = same * inside[1] + (1 - same) * inside[0]
-        common = (float(inside) - 1 / size) / (1 - 1 / size) if size > 1 else 1.0
-        self.common = min(max(common, 0.0), 1.0)
-        draw = np.random.default_rng(1).standard_normal((4, _DRAWS, size))
+        self.base, self.kernel = base, kernel
+        self.common = min(max(self._inside((1,) * self.first), 0.0), 1.0)
+        draw = np.random.default_rng(1).standard_normal((4, _DRAWS, math.prod(kernel)))
         self.shared, self.own = (draw[0][:, :1], draw[1][:, :1]), (draw[2], draw[3])
         self.cache: dict[tuple[float, float], tuple[float, float, float]] = {}
+
+    def _inside(self, lead: tuple[int, ...]) -> float:
+        """The correlation of different elements of one window, in tensors that agree as ``lead`` says: its mean."""
+        inside, size = self.correlation[lead], math.prod(self.kernel)
+        whole = float(inside.flat[-1])
+        for axis, taps in enumerate(self.kernel):
+            same = overlap(taps, (self.base.lags or {}).get(self.first + axis)) / taps**2
+            inside = same * inside[1] + (1 - same) * inside[0]
+        return (float(inside) - whole / size) / (1 - 1 / size) if size > 1 else whole
 
     def __call__(self, pattern: tuple[int, ...]) -> tuple[float, float, float]:
         """E[y y'], E[y] and E[f'(u*) f'(u'*)]."""
         lead = pattern[: self.first]
-        shared = float(self.correlation[lead + self.space])
-        whole = float(self.correlation[(*lead, *(1,) * len(self.space))]) if all(pattern[self.first :]) else shared
+        if all(pattern[self.first :]):  # neighbours are alike within a window, and so between two at the same place
+            shared, whole = self._inside(lead), float(self.correlation[(*lead, *(1,) * len(self.space))])
+        else:
+            shared = whole = float(self.correlation[lead + self.space])
         key = (round(shared, 6), round(whole - shared, 6))
         if key not in self.cache:
             self.cache[key] = self._draw(shared, whole - shared)
