@@ -14,12 +14,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from prediction_report import Row, compared, known, quantile
+from prediction_report import Row, compared, coverage, known, quantile
 
-from stablelint.predict import backward, domain, interpreter, lags, leaves, marginal, profile
+from stablelint.predict import backward, domain, interpreter, lags, leaves, marginal, profile, slant
 from stablelint.predict.domain import Table, Value
-from stablelint.predict.gaussian import IDENTITY, Law
-from stablelint.predict.transfer import elementwise, normalization, softmax
+from stablelint.predict.gaussian import IDENTITY, NODES, Law
+from stablelint.predict.transfer import arithmetic, elementwise, normalization, softmax
 
 
 @contextlib.contextmanager
@@ -141,6 +141,15 @@ def no_degrees_of_freedom() -> AbstractContextManager[None]:
     return everywhere(normalization.inverse_moments, steady)
 
 
+def no_steady() -> AbstractContextManager[None]:
+    """A norm does not know that what it reads is the result of one."""
+
+    def change(value: Value) -> None:
+        value.steady = None
+
+    return built_as(change)
+
+
 def no_marginals() -> AbstractContextManager[None]:
     """Everything that an elementwise function is applied to is normal."""
     return everywhere(marginal.law, lambda value: Law(value.mean, value.variance))
@@ -171,6 +180,40 @@ def no_slant() -> AbstractContextManager[None]:
 def no_joint() -> AbstractContextManager[None]:
     """The gradient along a norm's result is that of independent tensors."""
     return patched(backward, "_join", lambda *_: None)
+
+
+def no_winners() -> AbstractContextManager[None]:
+    """The largest element of a pooling window is distributed like all others."""
+    return everywhere(slant.of_winners, lambda _places: np.ones_like(NODES))
+
+
+def no_spread() -> AbstractContextManager[None]:
+    """One draw of the weights is like the expectation over all."""
+    return patched(backward, "_spread", lambda *_: (0.0, 0.0))
+
+
+@contextlib.contextmanager
+def no_typical_attention() -> Iterator[None]:
+    """Saturated attention passes its expectation, also where that comes from rows that no model has."""
+    with patched(softmax, "_CACHE", {}), patched(softmax, "_typical", lambda rows, _: (float(rows.mean()), 0.0)):
+        yield
+
+
+def no_zero_branches() -> AbstractContextManager[None]:
+    """A branch of zeros is added as any other, so that the sum is no longer the function that it was."""
+
+    def added(whole: Value, nothing: Value, factor: float) -> Value:
+        with patched(arithmetic, "_NOTHING", -1.0):
+            result = arithmetic.add(whole, nothing, factor)
+        result.joints = (slant.same_joint, None)
+        return result
+
+    return patched(arithmetic, "_beside", added)
+
+
+def no_drawn_loops() -> AbstractContextManager[None]:
+    """Steps of a loop through one weight have fresh weights each."""
+    return patched(interpreter, "find_loops", lambda *_: ())
 
 
 def no_segments() -> AbstractContextManager[None]:
@@ -216,10 +259,16 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "axes apart through a merge": no_unmerged_axes,
     "composition of functions": no_composition,
     "degrees of freedom in norms": no_degrees_of_freedom,
+    "norm behind a norm": no_steady,
     "distributions that are not normal": no_marginals,
     "neighbours along an axis": no_neighbours,
     "gradient depending on the value": no_slant,
     "gradient along a norm's result": no_joint,
+    "winners of maxima": no_winners,
+    "spread of one random network": no_spread,
+    "typical rows of attention": no_typical_attention,
+    "zero branches": no_zero_branches,
+    "loops through one weight": no_drawn_loops,
     "segments of concatenations": no_segments,
     "similar rows of weights": no_row_similarity,
     "norms that are spelled out": no_spelled_norms,
@@ -230,7 +279,7 @@ def ablated(predict: Callable[[], list[Row]], names: Sequence[str]) -> Iterator[
     """A line for the whole prediction and one per component that is switched off, with the cases that it hurts."""
     whole = {row.name: row for row in compared(predict())}
     yield (
-        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'extra: median':>15}{'p90':>7}{'max':>7}"
+        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'extra: median':>15}{'p90':>7}{'max':>7}"
         f"{'gains':>7}  hurt most"
     )
     yield _line("nothing", list(whole.values()), whole)
@@ -248,6 +297,6 @@ def _line(name: str, rows: Sequence[Row], whole: dict[str, Row]) -> str:
     parameters = known([row.parameters for row in rows])
     return (
         f"{name:<32}{median(errors):>8.3f}{quantile(errors, 0.9):>7.2f}"
-        f"{median(parameters) if parameters else float('nan'):>12.3f}"
+        f"{median(parameters) if parameters else float('nan'):>12.3f}{coverage(rows):>7.2f}"
         f"{median(sizes):>15.3f}{quantile(sizes, 0.9):>7.2f}{sizes[0]:>7.2f}{sizes[-1]:>7.2f}  {hurt}"
     )

@@ -84,7 +84,8 @@ def _spread(value: Value, parent: Value, back: Table, place: int) -> tuple[float
     if value.mask is not None and place == 0 and back.ndim > 1:
         axis, correlation, excess = value.mask()
         alike *= correlation**2
-        spread += of_mask(back, axis, parent.shape, alike, excess)
+        if value.cotangent is not None and value.cotangent.shape == excess.shape:
+            spread += of_mask(value.cotangent, axis, value.shape, value.alike, excess)
     if place < len(value.mixed) and value.mixed[place]:
         added, alike = of_weights(back, value.mixed[place], parent.shape, alike)
         spread += added

@@ -68,8 +68,8 @@ class Value:
       ``joints`` say for each parent how that carries over, by default not at all.
     - ``spread``, ``unsure`` and ``alike``: how sure the cotangent is (:mod:`stablelint.predict.spread`). ``mixed``
       names for each parent the axes along which random weights make up its cotangent, ``mask`` the axis that an
-      activation masks, the correlation of the masks of two samples and E[f'^4] / E[f'^2]^2 - 1; ``uncertain`` is what
-      else the op adds to the variance of ln g^2.
+      activation masks, the correlation of the masks of two samples and E[f'^2 f'^2'] / E[f'^2]^2 - 1; ``uncertain`` is
+      what else the op adds to the variance of ln g^2.
     - ``allowed`` marks the columns that a mask leaves open in each row of attention scores; ``attention`` holds the
       mean peak, uniform peak and entropy of softmax rows.
     - ``reduced`` says that the value is the sum of another value over axes times a factor; ``exponent`` that it is exp
@@ -101,7 +101,7 @@ class Value:
     joints: tuple[Joint | None, ...] = ()
     mixed: tuple[tuple[int, ...], ...] = ()
     uncertain: float = 0.0
-    mask: Callable[[], tuple[int, float, float]] | None = None
+    mask: Callable[[], tuple[int, float, Table]] | None = None
     parameter: Parameter | None = None
     cotangent: Table | None = None
     spread: float = 0.0

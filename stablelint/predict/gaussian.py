@@ -57,8 +57,19 @@ class Function:
 
     def derivative(self, points: Array) -> Array:
         """Central difference; exact enough for everything that is smooth between kinks."""
-        step = 1e-5 * float(np.ptp(points)) + 1e-7 * abs(float(np.mean(points))) + 1e-30
+        step = _step(points)
         return np.asarray((self.of(points + step) - self.of(points - step)) / (2 * step))
+
+    def slope_at_kinks(self, points: Array) -> Array:
+        """The smaller of the slopes on either side, which torch takes for rectifiers at zero."""
+        step = _step(points)
+        middle = self.of(points)
+        before, after = middle - self.of(points - step), self.of(points + step) - middle
+        return np.asarray(np.where(np.abs(before) < np.abs(after), before, after) / step)
+
+
+def _step(points: Array) -> float:
+    return 1e-5 * float(np.ptp(points)) + 1e-7 * abs(float(np.mean(points))) + 1e-30
 
 
 IDENTITY = Function("identity", lambda x: x)

@@ -46,20 +46,34 @@ def of_weights(back: Table, axes: Sequence[int], shape: Sequence[int], alike: fl
     return 2 / features / directions(back, axes, shape, alike), alike
 
 
-def of_mask(back: Table, axis: int, shape: Sequence[int], alike: float, excess: float) -> float:
-    """What an activation adds: ``excess`` is E[f'^4] / E[f'^2]^2 - 1; three times, as E[(w g)^4] = 3 E[(w g)^2]^2."""
-    return 3 * excess / max(shape[axis], 1) / directions(back, (axis,), shape, alike)
+def of_mask(g: Table, axis: int, shape: Sequence[int], alike: float, excess: Table) -> float:
+    """What an activation adds: ``excess`` is E[f'^2 f'^2'] / E[f'^2]^2 - 1 of a unit for each agreement of the others.
+
+    Var sum_u f'_u^2 (w_u g)^2 over the units u has E[(w g)^2 (w g')^2] = 1 + 2 c^2 for directions of correlation c, so
+    three times ``excess`` along one direction; along many the mask that they share still does not average out.
+    """
+    squares = _squares(g, alike)
+    others = [place for place in range(len(shape)) if place != axis]
+    found = float(pair_mean(excess * (1 + 2 * squares), others, shape).flat[-1]) if squares is not None else 0.0
+    return found / max(shape[axis], 1)
 
 
 def directions(table: Table, axes: Sequence[int], shape: Sequence[int], alike: float) -> float:
     """How many directions in the space of the features ``axes`` the samples and positions span."""
-    power = float(table.flat[-1])
-    if not power > 0 or not math.isfinite(power):
+    squares = _squares(table, alike)
+    if squares is None:
         return math.inf
     others = [axis for axis in range(len(shape)) if axis not in axes]
-    squares = np.minimum((table / power) ** 2, 1.0)
-    squares = squares + alike * (1 - squares)
     return 1 / max(min(float(pair_mean(squares, others, shape).flat[-1]), 1.0), 1e-12)
+
+
+def _squares(table: Table, alike: float) -> Table | None:
+    """The squared correlations of directions; None where there is no gradient."""
+    power = float(table.flat[-1])
+    if not power > 0 or not math.isfinite(power):
+        return None
+    squares = np.minimum((table / power) ** 2, 1.0)
+    return np.asarray(squares + alike * (1 - squares))
 
 
 def combined(before: float, old: float, more: float, new: float) -> float:

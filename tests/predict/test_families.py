@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from against_autograd import Apply, weight
 from torch import Tensor, nn
 
 from stablelint.inputs import Inputs
@@ -16,19 +17,6 @@ from stablelint.predict.domain import Value
 from stablelint.trace import trace
 
 Make = Callable[[], nn.Module]
-
-
-class Apply(nn.Module):
-    """A function of one tensor as a model, with the weights that it uses."""
-
-    def __init__(self, function: Callable[..., Tensor], **weights: Tensor) -> None:
-        super().__init__()
-        self.function, self.names = function, list(weights)
-        for name, weight in weights.items():
-            self.register_parameter(name, nn.Parameter(weight))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *(getattr(self, name) for name in self.names))
 
 
 def measured(make: Make, shape: tuple[int, ...], seeds: int) -> tuple[float, float, float]:
@@ -58,11 +46,6 @@ def predicted(make: Make, shape: tuple[int, ...]) -> tuple[float, float, float]:
     assert gradient is not None
     shared = float(sink.table[(0, *(1,) * (sink.rank - 1))]) / sink.power if sink.rank > 1 else 0.0
     return math.sqrt(sink.power), shared, math.sqrt(float(gradient.flat[-1]))
-
-
-def weight(*shape: int, gain: float = 1.0, mean: float = 0.0) -> Tensor:
-    fan = math.prod(shape[1:])
-    return torch.randn(shape) * gain / math.sqrt(fan) + mean
 
 
 def handwritten_norm(x: Tensor) -> Tensor:

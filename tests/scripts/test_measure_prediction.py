@@ -88,6 +88,9 @@ HURT = {
     "softmax concentration": "tf8_nonorm_x4",
     "token and spatial profiles": "conv20_default",
     "degrees of freedom in norms": "mlp12_relu_bn",
+    "distributions that are not normal": "unet3",
+    "gradient depending on the value": "conv16_skip_nonorm",
+    "spread of one random network": "conv20_default",
 }
 
 

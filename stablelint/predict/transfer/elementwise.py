@@ -18,7 +18,7 @@ import numpy as np
 from stablelint.predict.call import Call, NotModelled, Result
 from stablelint.predict.domain import Pull, Table, Value, same
 from stablelint.predict.functions import function, power, reciprocal
-from stablelint.predict.gaussian import IDENTITY, WEIGHTS, Array, Function, Kernel, Law, compose, degenerate, kernel
+from stablelint.predict.gaussian import IDENTITY, Array, Function, Kernel, Law, compose, degenerate, kernel
 from stablelint.predict.lags import Lags
 from stablelint.predict.marginal import law
 from stablelint.predict.slant import Edge, joint_through_function, through_function
@@ -31,7 +31,7 @@ RECIPROCAL = Function("reciprocal", reciprocal)
 
 def apply(value: Value, outer: Function) -> Value:
     """``outer`` of every element."""
-    if value.base is not None and value.function is not None and len(value.parents) > 1:
+    if value.base is not None and value.function is not None and not _straight(value):
         return _behind_junction(value, value.base, value.function, outer)
     base, inner = expression(value)
     total = compose(outer, inner)
@@ -39,8 +39,7 @@ def apply(value: Value, outer: Function) -> Value:
         base, inner, total = value, IDENTITY, outer
     result = _of_base(base, total)
     if base is not value:
-        local = Function(("slope", outer.key, inner.key), lambda x: outer.derivative(inner.of(x)), total.length)
-        result.witnesses = ((value, factor_of(base, local)),)
+        result.witnesses = ((value, factor_of(base, _slope_behind(outer, inner))),)
     return result
 
 
@@ -50,10 +49,20 @@ def _behind_junction(value: Value, base: Value, inner: Function, outer: Function
     if total is None:
         return _of_base(value, outer)
     result = _of_base(base, total)
-    local = Function(("slope", outer.key, inner.key), lambda x: outer.derivative(inner.of(x)), total.length)
+    local = _slope_behind(outer, inner)
     result.parents = ((value, factor_of(base, local)),)
     _attach(result, Edge(base, local, inner, total))
     return result
+
+
+def _slope_behind(outer: Function, inner: Function) -> Function:
+    """outer'(inner(x)): a stretch of x that ``inner`` sends to one number (a ReLU to zero) may lie on a kink."""
+
+    def slope(x: Array) -> Array:
+        y = np.broadcast_to(inner.of(x), x.shape)
+        return np.where(inner.derivative(x) == 0, outer.slope_at_kinks(y), outer.derivative(y))
+
+    return Function(("slope", outer.key, inner.key), slope, outer.length + inner.length)
 
 
 def _attach(result: Value, edge: Edge) -> None:
@@ -63,10 +72,15 @@ def _attach(result: Value, edge: Edge) -> None:
 
 
 def expression(value: Value) -> tuple[Value, Function]:
-    """The tensor that ``value`` is a function of, and the function; itself where it has other parents, too."""
-    if value.base is not None and value.function is not None and len(value.parents) == 1:
+    """The tensor that ``value`` is a function of, and the function; itself where others join in on the way there."""
+    if value.base is not None and value.function is not None and _straight(value):
         return value.base, value.function
     return value, IDENTITY
+
+
+def _straight(value: Value) -> bool:
+    """Whether the cotangent of ``value`` goes to the tensor that it is a function of and nowhere else."""
+    return len(value.parents) == 1 and value.parents[0][0] is value.base
 
 
 def _of_base(base: Value, total: Function) -> Value:
@@ -99,18 +113,24 @@ def _neighbours(base: Value, distribution: Law, found: Kernel) -> Lags:
     return lags
 
 
-def _mask(edge: Edge) -> tuple[int, float, float]:
-    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and E[f'^4] / E[f'^2]^2 - 1."""
+def _mask(edge: Edge) -> tuple[int, float, Table]:
+    """The axis of the units, the correlation of f'(u) and f'(u') of two samples, and by agreement of the other axes
+    E[f'^2 f'^2'] / E[f'^2]^2 - 1."""
     base, distribution = edge.base, law(edge.base)
     unit = 1 if base.rank >= 4 else max(base.rank - 1, 0)
     slopes = kernel(edge.slope, distribution)
     if not 1e-140 < slopes.power < 1e140:
-        return unit, 1.0, 0.0
-    apart = base.table[tuple(int(axis == unit) for axis in range(base.rank))]
-    between = float(slopes(distribution.latent(np.array([apart, base.power])))[0])
-    squares = np.nan_to_num(edge.slope.of(distribution.points()) ** 2 / slopes.power, posinf=1e140)
-    excess = float(WEIGHTS @ np.minimum(squares, 1e140) ** 2) - 1
-    return unit, min(max(between / slopes.power, 0.0), 1.0), min(max(excess, 0.0), _HEAVIEST)
+        return unit, 1.0, np.zeros(base.table.shape)
+    latent = distribution.latent(base.table)
+    apart = tuple(int(axis == unit) for axis in range(base.rank))
+    between = float(slopes(np.append(latent[apart], 1.0))[0])
+
+    def square(x: Array) -> Array:
+        return np.minimum(np.nan_to_num(edge.slope.of(x) ** 2 / slopes.power, posinf=1e70), 1e70)
+
+    key = ("square", edge.slope.key, slopes.power)
+    excess = kernel(Function(key, square, edge.slope.length), distribution)(latent) - 1
+    return unit, min(max(between / slopes.power, 0.0), 1.0), np.clip(excess, 0.0, _HEAVIEST)
 
 
 def _slope(base: Value, total: Function) -> Pull:

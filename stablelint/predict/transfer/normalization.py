@@ -6,7 +6,8 @@
 
 The two subtracted terms are the projections of the backward pass onto the mean and onto y (of which eps leaves a
 trace that counts where nothing else is left: a batch of two). The variance s^2 of a group is not the same number in
-every group: it is V chi^2_nu / nu with nu, the inverse of avg_R(C_y^2), the effective number of independent terms. (It
+every group: it is V chi^2_nu / nu with nu, the inverse of avg_R(C_y^2), the effective number of independent terms (of
+what differs from a mean m that an RMS norm leaves in: Var x^2 has 2 m^2 C beside C^2). (It
 also varies with the weights of the group. That is left out: the layer before multiplies by the same weights again.)
 Batch normalisation divides by the variance over samples, C[1, 1] - C[0, 1]: what makes ReLU nets with it grow the
 squared gradient by pi / (pi - 1) per layer (Yang et al. 2019, arXiv:1902.08129).
@@ -56,8 +57,11 @@ def normalized(value: Value, axes: Sequence[int], eps: float, *, centre: bool = 
             return np.asarray(kept / scale)
         joint = g * table if result.joint is None else result.joint
         along = table * average(joint) * (scale / variance)
+        common = 0.0 if centre else min(value.mean * value.mean, variance)
+        spread = (centred - common) / variance
         missing = value.steady[1] if value.steady is not None and value.steady[0] == tuple(axes) else 0.0
-        terms = 1 / max(float(average((centred / variance) ** 2).flat[-1]) * (1 - missing), 1e-12)
+        found = float(average(spread * (spread + 2 * common / variance)).flat[-1]) * (1 - missing)
+        terms = 1 / max(found, 1e-12)
         across, rest = inverse_moments(terms, eps / variance, groups)
         return np.asarray(((kept - along) * across + along * rest) / variance)
 
