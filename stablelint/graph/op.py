@@ -17,9 +17,10 @@ class Parameter:
     ``row_similarity`` is the mean cosine between different rows of a matrix (1.0: all output units compute the
     same thing, 0 for independent rows) and None below two dimensions. ``parts`` holds the (mean, std) of three and of
     four equal parts of a vector where those differ: the gates of a recurrent cell have one bias. ``diagonals`` holds
-    the mean diagonal of each of the (one to four) square blocks of a matrix where some stand out. ``init_site`` is
-    the line of user code that last wrote the values, ``init`` the name of the function that did ("uniform_",
-    "normal_", ...). Values that were read from a checkpoint have the ``init`` "checkpoint" and no line.
+    the mean diagonal of each of the (one to four) square blocks of a matrix where some stand out. ``mask`` is the first
+    matrix (True: open) of a buffer that masks attention scores: nothing but zeros and one number that closes.
+    ``init_site`` is the line of user code that last wrote the values, ``init`` the name of the function that did
+    ("uniform_", "normal_", ...). Values that were read from a checkpoint have the ``init`` "checkpoint" and no line.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Parameter:
     row_similarity: float | None = None
     parts: tuple[tuple[tuple[float, float], ...], ...] = ()
     diagonals: tuple[float, ...] = ()
+    mask: tuple[tuple[bool, ...], ...] | None = None
     init: str | None = None
     init_site: Site | None = None
 

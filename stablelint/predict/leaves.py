@@ -34,6 +34,11 @@ def parameter_value(parameter: Parameter) -> Value:
 
     What nobody has filled is taken to be filled well, so that the rest of the model is judged for itself.
     """
+    if parameter.mask is not None:
+        masks = iid(parameter.shape, 0.0, 0.0)  # what it leaves open it does not change
+        allowed = np.array(parameter.mask, dtype=bool)
+        masks.allowed = allowed if allowed.size and not allowed.all() else None
+        return masks
     unfilled = 1 / math.sqrt(max(math.prod(parameter.shape[-1:] if parameter.init == "empty" else ()), 1))
     std = parameter.std if math.isfinite(parameter.std) else unfilled
     mean = parameter.mean if math.isfinite(parameter.mean) else 0.0

@@ -59,9 +59,31 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
         row_similarity=similarity,
         parts=parts,
         diagonals=diagonals,
+        mask=_mask(tensor) if buffer else None,
         init=init,
         init_site=init_site if init_site is not None and init_site.file is not None else None,
     )
+
+
+#: A number that closes a place of attention scores when it is added: exp(-30) of the others is below float32.
+_CLOSING = -30.0
+_LARGEST_MASK, _LARGEST_PATTERN = 1 << 22, 1 << 16
+
+
+def _mask(tensor: torch.Tensor) -> tuple[tuple[bool, ...], ...] | None:
+    """The first matrix of a buffer of zeros and one closing number, True for open, or () if it is large.
+
+    None for all other buffers.
+    """
+    if tensor.is_meta or tensor.dim() < 2 or not 0 < tensor.numel() <= _LARGEST_MASK or not tensor.is_floating_point():
+        return None
+    lowest = float(tensor.min())
+    if not lowest <= _CLOSING or not bool(((tensor == 0) | (tensor == lowest)).all()):
+        return None
+    first = tensor.reshape(-1, *tensor.shape[-2:])[0] == 0
+    if first.numel() > _LARGEST_PATTERN:
+        return ()
+    return tuple(tuple(row) for row in first.tolist())
 
 
 _Parts = tuple[tuple[tuple[float, float], ...], ...]
@@ -104,7 +126,7 @@ def statistics(tensor: torch.Tensor) -> tuple[float, float, float, float | None]
 
 
 #: Standard errors within which example inputs count as drawn from N(0, 1).
-_ERRORS = 5.0
+_INPUT_ERRORS = 5.0
 
 
 def input_moments(tensor: torch.Tensor) -> dict[str, float]:
@@ -117,7 +139,7 @@ def input_moments(tensor: torch.Tensor) -> dict[str, float]:
         return {}
     values = tensor.detach()
     mean, std, _ = _moments(values)
-    error = _ERRORS / math.sqrt(tensor.numel())
+    error = _INPUT_ERRORS / math.sqrt(tensor.numel())
     if not math.isfinite(std):
         return {}
     found = {} if abs(mean) <= error * std and abs(std - 1) <= error else {"mean": mean, "std": std}

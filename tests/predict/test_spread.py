@@ -71,7 +71,9 @@ def test_spread_of_a_deep_narrow_network(samples: int) -> None:
     assert hidden.spread == pytest.approx(found.var(ddof=1), rel=0.5)
     row = next(row for row in predict(graph).rows if row.name == "linear")
     assert row.grad_rms is not None
-    assert row.grad_spread == pytest.approx(in_decades(hidden.spread))
+    # what the rules themselves neglect comes on top
+    assert row.grad_spread is not None
+    assert in_decades(hidden.spread) < row.grad_spread < math.hypot(in_decades(hidden.spread), 2 * MODEL[0])
     typical, error = 2 * math.log(row.grad_rms), found.std() / math.sqrt(len(found))
     assert typical == pytest.approx(found.mean(), abs=3 * error)
     gradient = hidden.gradient()

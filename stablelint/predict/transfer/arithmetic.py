@@ -88,6 +88,8 @@ def _beside(whole: Value, nothing: Value, factor: float) -> Value:
     result.base, result.function = base, function
     result.joints = (same_joint,)
     result.parents += ((nothing, lambda g: factor**2 * unbroadcast(g, whole.shape, nothing.shape)),)
+    if result.allowed is None:
+        result.allowed = nothing.allowed
     return result
 
 
