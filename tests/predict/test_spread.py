@@ -15,7 +15,7 @@ from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.predict import interpret, predict
 from stablelint.predict.domain import Value
-from stablelint.predict.spread import NINETY, UNKNOWN, combined, half_width, in_decades, of_mask, of_weights
+from stablelint.predict.spread import MODEL, NINETY, UNKNOWN, combined, half_width, in_decades, of_mask, of_weights
 from stablelint.trace import trace
 
 
