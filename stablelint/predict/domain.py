@@ -231,7 +231,10 @@ def pair_mean(table: Table, axes: Sequence[int], shape: Sequence[int]) -> Table:
 
 def repeated(table: Table, axis: int) -> Table:
     """Insert an axis of length 1."""
-    return np.repeat(np.expand_dims(table, axis), 2, axis)
+    axis %= table.ndim + 1
+    # twice as fast as expand_dims and repeat, and called more often than anything else
+    once = table.reshape((*table.shape[:axis], 1, *table.shape[axis:]))
+    return np.concatenate((once, once), axis)
 
 
 def lead(table: Table, rank: int) -> Table:
