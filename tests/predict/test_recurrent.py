@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from stablelint.inputs import Inputs
 from stablelint.predict import interpret, predict
 from stablelint.predict.domain import Value
+from stablelint.predict.transfer.recurrent import LONGEST
 from stablelint.trace import trace
 
 Make = Callable[[], nn.Module]
@@ -183,11 +183,11 @@ def test_long_layers_go_on_at_the_same_rate_and_cost_no_more() -> None:
         return Last(nn.GRU(8, 32))
 
     guess = predicted(make, (500, 4, 8), 0)
-    assert guess[0] == pytest.approx(measured(make, (500, 4, 8), 0)[0], rel=0.12)
+    assert guess[0] == pytest.approx(measured(make, (500, 4, 8), 0, seeds=4)[0], rel=0.12)
     graph = trace(make(), Inputs(torch.randn(2000, 4, 8))).graph
-    start = time.process_time()
-    interpret(graph)
-    assert time.process_time() - start < 1.0
+    output = next(value for value in interpret(graph).values.values() if isinstance(value, tuple))[0]
+    assert isinstance(output, Value)
+    assert len(output.steps) == LONGEST  # what is drawn of 2000 steps
 
 
 def test_attention_inside_a_loop() -> None:
