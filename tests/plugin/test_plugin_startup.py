@@ -15,7 +15,8 @@ def pytest_unconfigure():
 """
     )
     pytester.makepyfile(source)
-    result = pytester.runpytest_subprocess("--collect-only", "-p", "no:cacheprovider")
+    # jaxtyping is there for other tests, and its own plugin imports numpy
+    result = pytester.runpytest_subprocess("--collect-only", "-p", "no:cacheprovider", "-p", "no:jaxtyping")
     result.stdout.fnmatch_lines(["collected 1 item", "heavy: []"])
 
 
