@@ -128,8 +128,9 @@ def _transferred(found: Interpretation, op: Op) -> Result:
     frozen = _frozen_norm(found, op)
     if frozen is not None:
         return frozen
-    if _wild(call):
-        found.reasons[op.index] = "an exponential of an argument so wide that its rarest values decide"
+    doubt = _wild(call)
+    if doubt is not None:
+        found.reasons[op.index] = doubt
     try:
         return _checked(_ruled(call), call)
     except KeyError as error:
@@ -147,10 +148,20 @@ def _transferred(found: Interpretation, op: Op) -> Result:
 _WIDE = 5.0
 
 
-def _wild(call: Call) -> bool:
+#: Standard deviations from zero within which a divisor has no moments to speak of: 1 / x of a normal x has none at all.
+#: A sum of positive terms that is taken for one of any sign (linear attention) looks like that.
+_NEAR_ZERO = 3.0
+
+
+def _wild(call: Call) -> str | None:
+    """Why the result of an op is decided by values that no table holds; None if it is not."""
     source = call.operands[0] if call.operands else None
-    wide = isinstance(source, Value) and source.variance > _WIDE**2
-    return call.op.name in {"exp", "exp2", "expm1"} and wide
+    if call.op.name in {"exp", "exp2", "expm1"} and isinstance(source, Value) and source.variance > _WIDE**2:
+        return "an exponential of an argument so wide that its rarest values decide"
+    divisor = call.operands[1] if call.op.name == "div" and len(call.operands) > 1 else None
+    if isinstance(divisor, Value) and divisor.variance * _NEAR_ZERO**2 > divisor.mean**2:
+        return "a quotient whose divisor comes close to zero"
+    return None
 
 
 def _frozen_norm(found: Interpretation, op: Op) -> Value | None:
