@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,18 +81,7 @@ def find_readers(graph: Graph) -> Mapping[str, tuple[int, ...]]:
     """The live ops at which each trainable parameter first meets the data, by name."""
     readers: dict[str, tuple[int, ...]] = {}
     for name, leaves in _leaves(graph).items():
-        met: set[int] = set()
-        seen, waiting = set(leaves), list(leaves)
-        while waiting:
-            for user in graph.users(graph.ops[waiting.pop()]):
-                if not user.live or user.index in seen or user.name in SHAPE_ONLY:
-                    continue
-                seen.add(user.index)
-                if graph.is_data(user):
-                    met.add(user.index)
-                else:
-                    waiting.append(user.index)
-        readers[name] = tuple(sorted(met))
+        readers[name] = tuple(sorted(_frontier(graph, leaves, lambda user: not graph.is_data(user))))
     return readers
 
 
@@ -161,18 +150,23 @@ def _behind(graph: Graph, outputs: Iterable[int], carrying: set[int]) -> set[int
 
 def _ends(graph: Graph, leaves: tuple[int, ...], carrying: set[int]) -> set[int]:
     """The live ops that read values which depend on ``leaves`` and through which no gradient passes."""
-    ends: set[int] = set()
+    return _frontier(graph, leaves, lambda user: user.index in carrying)
+
+
+def _frontier(graph: Graph, leaves: tuple[int, ...], passes: Callable[[Op], bool]) -> set[int]:
+    """The live ops that read values of ``leaves``, or of what these pass on to, and do not pass them on themselves."""
+    found: set[int] = set()
     seen, waiting = set(leaves), list(leaves)
     while waiting:
         for user in graph.users(graph.ops[waiting.pop()]):
             if not user.live or user.index in seen or user.name in SHAPE_ONLY:
                 continue
             seen.add(user.index)
-            if user.index in carrying:
+            if passes(user):
                 waiting.append(user.index)
             else:
-                ends.add(user.index)
-    return ends
+                found.add(user.index)
+    return found
 
 
 def _reached(graph: Graph, starts: set[int]) -> set[int]:

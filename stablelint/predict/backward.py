@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stablelint.predict.domain import LIMIT, Table, Value, settle
+from stablelint.predict.domain import LIMIT, Slant, Table, Value, settle
 from stablelint.predict.profile import carried_back, mixed
 from stablelint.predict.slant import combined
 from stablelint.predict.spread import combined as joint_spread
 from stablelint.predict.spread import of_mask, of_weights
+
+#: What a rule raises on tables that it cannot work with (all zero, beyond floats). One rule that fails on the way back
+#: must not take the other ops with it.
+_FAILS = (ArithmeticError, ValueError, IndexError)
 
 
 def backward(sink: Value, failed: list[Value] | None = None) -> None:
@@ -46,7 +50,7 @@ def _pulled(pull: Callable[[Table], Table], cotangent: Table) -> Table | None:
         return pull(cotangent)
     except OverflowError:
         return np.full_like(cotangent, LIMIT)
-    except (ArithmeticError, ValueError, IndexError):
+    except _FAILS:
         return None
 
 
@@ -54,10 +58,7 @@ def _send(value: Value, parent: Value, table: Table, place: int) -> None:
     """Add to the cotangent of ``parent``, with its profile along axes and its dependence on the value."""
     scale, focus = carried_back(value.focus, value.alignment(place), value.shape, parent.shape)
     table = np.minimum(table * scale, LIMIT) if scale != 1 else table
-    tilt = value.tilts[place] if place < len(value.tilts) else None
-    factor, slant = tilt(value.slant) if tilt is not None else (1.0, None)
-    if not math.isfinite(factor) or (slant is not None and not np.isfinite(slant).all()):
-        factor, slant = 1.0, None
+    factor, slant = _tilted(value, place)
     if factor != 1:
         table.flat[-1] *= factor
         table = settle(table, parent.shape)
@@ -78,11 +79,34 @@ def _send(value: Value, parent: Value, table: Table, place: int) -> None:
     parent.cotangent = np.minimum(parent.cotangent + table, LIMIT)
 
 
+def _tilted(value: Value, place: int) -> tuple[float, Slant | None]:
+    """A factor on the squared cotangent of the parent at ``place``, and how it depends on the parent's value."""
+    tilt = value.tilts[place] if place < len(value.tilts) else None
+    if tilt is None:
+        return 1.0, None
+    try:
+        factor, slant = tilt(value.slant)
+    except _FAILS:
+        return 1.0, None
+    if not math.isfinite(factor) or (slant is not None and not np.isfinite(slant).all()):
+        return 1.0, None
+    return factor, slant
+
+
+def _masked(value: Value) -> tuple[int, float, Table] | None:
+    """What the mask of an activation is like; None where there is none or it cannot be told."""
+    try:
+        return None if value.mask is None else value.mask()
+    except _FAILS:
+        return None
+
+
 def _spread(value: Value, parent: Value, back: Table, place: int) -> tuple[float, float]:
     """The variance of ln g^2 of what ``value`` sends, and how alike its directions are."""
     spread, alike = value.spread, value.alike
-    if value.mask is not None and place == 0 and back.ndim > 1:
-        axis, correlation, excess = value.mask()
+    mask = _masked(value) if place == 0 and back.ndim > 1 else None
+    if mask is not None:
+        axis, correlation, excess = mask
         alike *= correlation**2
         if value.cotangent is not None and value.cotangent.shape == excess.shape:
             spread += of_mask(value.cotangent, axis, value.shape, value.alike, excess)
@@ -96,7 +120,10 @@ def _join(value: Value, parent: Value, table: Table, place: int) -> None:
     """Add to E[(g x)(g x)'] of ``parent``, which is kept only where g and x are not independent."""
     rule = value.joints[place] if place < len(value.joints) else None
     assert value.cotangent is not None
-    found = rule(value.cotangent, value.joint, table) if rule is not None else None
+    try:
+        found = rule(value.cotangent, value.joint, table) if rule is not None else None
+    except _FAILS:  # then g and x count as independent
+        found = None
     if found is None and parent.joint is None:
         return
     before = parent.joint

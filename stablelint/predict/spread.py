@@ -16,7 +16,7 @@ logarithm of the expectation, as for every log-normal variable, and that is what
 - An op that no rule covers may be off by any factor: a factor of 3 each way is taken as its standard deviation.
 - Where paths meet, only what they do not have in common averages out.
 
-What the rules themselves neglect is not known but measured: scripts/measure_prediction.py compares 280 models with the
+What the rules themselves neglect is not known but measured: scripts/measure_prediction.py compares 302 models with the
 prediction, and ``MODEL`` is chosen such that nine out of ten measured ratios lie inside the band.
 """
 

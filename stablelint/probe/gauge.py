@@ -21,6 +21,15 @@ MAX_ROWS, MAX_UNITS = 4096, 256
 MIN_POSITIONS = 8
 
 
+def readable(name: str, output: object) -> bool:
+    """Whether the output of an op named ``name`` is an activation with values (inside vmap a tensor has none)."""
+    if name == "parameter" or not isinstance(output, torch.Tensor):
+        return False
+    if not output.is_floating_point() or output.numel() == 0:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(output)
+
+
 @dataclass
 class Reading:
     """What was measured at one op in one pass; see :class:`stablelint.signals.Signal` for the meanings."""
@@ -73,12 +82,8 @@ class Gauge:
         output: torch.Tensor,
     ) -> None:
         """Read one op's output; called right after the op, with autograd on."""
-        if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        if not readable(name, output):
             return
-        if name == "parameter" or output.numel() == 0:
-            return
-        if torch._C._functorch.is_functorch_wrapped_tensor(output):
-            return  # inside vmap and the like a tensor has no values of its own
         self.outputs[index] = output
         reading = self.readings[index] = Reading(
             index, name, output.numel(), channels=self._channels(name, inputs, output)

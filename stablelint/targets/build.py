@@ -20,7 +20,7 @@ from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
-from stablelint.targets.discover import Found, discover, named
+from stablelint.targets.discover import Found, discover, named, no_model
 from stablelint.targets.inputs import Maker, check_example, example, from_library, infer
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
@@ -119,9 +119,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     for source in sources:
         source.shared = len(sources) > 1
     if not sources and not request.swept:
-        raise BuildTargetError(
-            f"{parts.source} defines no model that can be built without arguments; add `def build(): return ...`"
-        )
+        raise BuildTargetError(no_model(parts.source, module))
     return [_candidate(source) for source in sources]
 
 

@@ -28,14 +28,15 @@ def plan(function: Callable[..., Any], module: ModuleType, tree: ast.Module | No
     """A call that needs no argument from outside, or None.
 
     In this order: all parameters have defaults; every required one is annotated with a class of settings that itself
-    can be made without arguments; the file calls ``function`` somewhere with literals or with names of the module.
+    can be made without arguments, or is called like one (``config``) and the module defines such a class; the file
+    calls ``function`` somewhere with literals or with names of the module.
     """
     required = required_parameters(function)
     if required is None:
         return None
     if not required:
         return Call(function)
-    settings = _settings(function, required)
+    settings = _settings(function, required, module)
     if settings is not None:
         return Call(function, (), {name: Call(kind) for name, kind in settings.items()})
     site = next(_call_sites(function, module, tree), None) if tree is not None else None
@@ -67,12 +68,36 @@ def resolved_hints(function: Callable[..., Any]) -> Mapping[str, Any]:
         return dict(getattr(target, "__annotations__", {}))
 
 
-def _settings(function: Callable[..., Any], required: list[inspect.Parameter]) -> dict[str, type] | None:
+#: What parameters and classes that hold settings are called, or end with.
+_SETTINGS = ("config", "cfg", "args", "params", "hparams", "options", "settings")
+
+
+def _settings(
+    function: Callable[..., Any], required: list[inspect.Parameter], module: ModuleType
+) -> dict[str, type] | None:
+    """By parameter: the class of settings that it is annotated with, or that the module has for it."""
     hints = resolved_hints(function)
-    kinds = {parameter.name: hints.get(parameter.name) for parameter in required}
-    if all(inspect.isclass(kind) and _is_settings(kind) for kind in kinds.values()):
-        return {name: kind for name, kind in kinds.items() if kind is not None}
-    return None
+    kinds: dict[str, type] = {}
+    for parameter in required:
+        kind = hints.get(parameter.name)
+        if kind is None and parameter.name.lower().endswith(_SETTINGS):
+            kind = _only_settings(function, module)
+        if not (inspect.isclass(kind) and _is_settings(kind)):
+            return None
+        kinds[parameter.name] = kind
+    return kinds
+
+
+def _only_settings(function: Callable[..., Any], module: ModuleType) -> type | None:
+    """The one class of settings that the module defines; of several the one that is called after ``function``."""
+    own = [
+        kind
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and kind.__module__ == module.__name__ and _is_settings(kind)
+    ]
+    if len(own) > 1:
+        own = [kind for kind in own if kind.__name__.lower().startswith(function.__name__.lower())]
+    return own[0] if len(own) == 1 else None
 
 
 def _is_settings(kind: type) -> bool:
@@ -82,8 +107,7 @@ def _is_settings(kind: type) -> bool:
 
 def holds_settings(kind: type) -> bool:
     """Whether a class holds settings by its kind or its name."""
-    names = ("config", "cfg", "args", "params", "hparams", "options", "settings")
-    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(names)
+    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(_SETTINGS)
 
 
 def made(value: Any) -> Any:

@@ -68,9 +68,22 @@ def named(module: ModuleType, name: str, source: str | None, where: str) -> Foun
     if make is None:
         needed = ", ".join(parameter.name for parameter in required_parameters(value) or ())
         raise BuildTargetError(
-            f"{where}:{name} needs arguments ({needed}); add `def build(): return {name}(...)` and name that instead"
+            f"{where}:{name} needs arguments ({needed}); give them as literals, '{where}:{name}(...)', or add "
+            f"`def build(): return {name}(...)` and name that instead"
         )
     return Found(name, "class" if inspect.isclass(value) else "factory", make, value)
+
+
+def no_model(source: str, module: ModuleType) -> str:
+    """The sentence for a file without a model, with what the last model class that it defines asks for."""
+    sentence = f"{source} defines no model that can be built without arguments"
+    for name, value in reversed(vars(module).items()):
+        own = inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, nn.Module)
+        if own and _is_complete(value) and (required := required_parameters(value)):
+            needed = ", ".join(parameter.name for parameter in required)
+            ways = f"check '{source}:{name}(...)', or add `def build(): return {name}(...)`"
+            return f"{sentence}; {name} needs {needed}: {ways}"
+    return f"{sentence}; add `def build(): return ...`"
 
 
 def _look_at(name: str, value: Any, module: ModuleType, tree: ast.Module, assigned: set[str]) -> Found | None:

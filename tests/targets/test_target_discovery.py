@@ -125,6 +125,44 @@ def test_a_class_with_a_config_is_built_from_the_default_config(write: Write) ->
     assert build("model.py").model.layer.in_features == 12
 
 
+CONFIGURED = """
+        from dataclasses import dataclass
+        @dataclass
+        class NetConfig:
+            width: int = 12
+        class Layer(nn.Module):
+            def __init__(self, config):
+                super().__init__()
+                self.layer = nn.Linear(config.width, config.width)
+            def forward(self, x):
+                return self.layer(x)
+        class Net(nn.Module):
+            def __init__(self, config):
+                super().__init__()
+                self.layers = nn.Sequential(Layer(config), Layer(config))
+            def forward(self, x):
+                return self.layers(x)
+        """
+
+
+def test_a_parameter_without_annotation_that_is_called_config_gets_the_config_of_the_file(write: Write) -> None:
+    write("model.py", CONFIGURED)
+    assert names("model.py") == ["model.py:Net"]
+    assert build("model.py").model.layers[0].layer.in_features == 12
+
+
+def test_of_several_configs_the_one_that_is_named_after_the_model_counts(write: Write) -> None:
+    other = """
+        @dataclass
+        class TrainConfig:
+            rate: float = 0.1
+        """
+    write("model.py", CONFIGURED + other)
+    assert names("model.py") == ["model.py:Net"]
+    write("unclear.py", CONFIGURED.replace("NetConfig", "SizeConfig") + other)
+    assert "Net needs config" in failure("unclear.py")
+
+
 @pytest.mark.parametrize("call", ["Net(5, depth=2)", "Net(WIDTH, 2)", "Net(width=5, depth=2)"])
 def test_a_class_is_built_as_the_file_itself_calls_it(call: str, write: Write) -> None:
     source = f"""
@@ -145,7 +183,10 @@ def test_a_class_is_built_as_the_file_itself_calls_it(call: str, write: Write) -
 
 def test_a_call_with_unknown_arguments_is_not_evaluated(write: Write) -> None:
     write("model.py", NET.replace("width=8", "width") + "def main(): Net(print('never'))\n")
-    assert "add `def build(): return ...`" in failure("model.py")
+    assert failure("model.py") == (
+        "model.py defines no model that can be built without arguments; Net needs width: check 'model.py:Net(...)', or "
+        "add `def build(): return Net(...)`"
+    )
 
 
 def test_module_level_models_are_targets_and_fresh_at_every_rebuild(write: Write) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from functional_module import Functional
 from torch import nn
 
 from stablelint.inputs import Inputs
@@ -11,17 +12,6 @@ from stablelint.trace import trace
 
 X = torch.randn(4, 4)
 LEAVES = ("input", "parameter", "constant")
-
-
-class Functional(nn.Module):
-    def __init__(self, function, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.function = function
-
-    def forward(self, *args, **kwargs):
-        return self.function(self, *args, **kwargs)
 
 
 def compiled_in_place():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from functional_module import Functional
 from torch import nn
 
 from stablelint.errors import TraceTargetError
@@ -16,17 +17,6 @@ from stablelint.inputs import Inputs
 from stablelint.trace import trace
 
 X = torch.randn(4, 4)
-
-
-class Functional(nn.Module):
-    def __init__(self, function, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.function = function
-
-    def forward(self, *args, **kwargs):
-        return self.function(self, *args, **kwargs)
 
 
 def cnn():

@@ -17,7 +17,7 @@ from torch import nn
 
 from stablelint.inputs import Inputs
 from stablelint.probe.batches import differentiable
-from stablelint.probe.gauge import listen, rms
+from stablelint.probe.gauge import listen, readable, rms
 from stablelint.probe.objective import objective
 from stablelint.probe.state import seed_everything
 from stablelint.signals import HalfRun, Precision
@@ -59,9 +59,7 @@ class Ranges:
         output: torch.Tensor,
     ) -> None:
         """Read one op's output and listen for its gradient."""
-        if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
-            return
-        if name == "parameter" or torch._C._functorch.is_functorch_wrapped_tensor(output):
+        if not readable(name, output):
             return
         value = _sample(output)
         magnitude = value.abs()
