@@ -86,7 +86,7 @@ def predicted(draw: Draw) -> Moments:
     assert isinstance(source, Value)
     gradient = source.gradient()
     assert gradient is not None
-    alike = float(sink.table[(0, *(1,) * (sink.rank - 1))]) / sink.power if sink.rank > 1 and sink.power else 0.0
+    alike = float(sink.table[(0, *(1,) * (sink.rank - 1))]) / sink.power if sink.rank and sink.power else 0.0
     return Moments(sink.power, sink.mean, alike, float(gradient.flat[-1]))
 
 

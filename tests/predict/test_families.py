@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from against_autograd import Apply, weight
+from against_autograd import Apply, measured, predicted, weight
 from torch import Tensor, nn
 
 from stablelint.inputs import Inputs
@@ -17,35 +17,6 @@ from stablelint.predict.domain import Value
 from stablelint.trace import trace
 
 Make = Callable[[], nn.Module]
-
-
-def measured(make: Make, shape: tuple[int, ...], seeds: int) -> tuple[float, float, float]:
-    power = shared = grad = 0.0
-    for seed in range(seeds):
-        torch.manual_seed(seed)
-        model, x = make(), torch.randn(shape, requires_grad=True)
-        y = model(x)
-        (g,) = torch.autograd.grad(y, x, torch.randn_like(y))
-        power += float(y.detach().pow(2).mean()) / seeds
-        if y.dim() > 1 and y.shape[0] > 1:
-            total = y.detach().sum(0).pow(2).sum() - y.detach().pow(2).sum()
-            shared += float(total) / (y.shape[0] * (y.shape[0] - 1) * y[0].numel()) / seeds
-        grad += float(g.pow(2).mean()) / seeds
-    return math.sqrt(power), shared / power, math.sqrt(grad)
-
-
-def predicted(make: Make, shape: tuple[int, ...]) -> tuple[float, float, float]:
-    torch.manual_seed(0)
-    graph = trace(make(), Inputs(torch.randn(shape))).graph
-    found = interpret(graph)
-    assert not found.unknown, found.reasons
-    sink, source = found.values[graph.outputs[0]], found.values[0]
-    assert isinstance(sink, Value)
-    assert isinstance(source, Value)
-    gradient = source.gradient()
-    assert gradient is not None
-    shared = float(sink.table[(0, *(1,) * (sink.rank - 1))]) / sink.power if sink.rank > 1 else 0.0
-    return math.sqrt(sink.power), shared, math.sqrt(float(gradient.flat[-1]))
 
 
 def handwritten_norm(x: Tensor) -> Tensor:
@@ -162,13 +133,14 @@ TIED = {"lstm", "gru"}
 def test_rule_agrees_with_autograd(name: str) -> None:
     make, shape = CASES[name]
     torch.set_num_threads(1)
-    truth = measured(make, shape, 12)
-    guess = predicted(make, shape)
+    draw = lambda: (make(), (torch.randn(shape),))  # noqa: E731
+    truth, guess = measured(draw, 12), predicted(draw)
     tolerance = LOOSE.get(name, 0.1)
-    assert guess[0] == pytest.approx(truth[0], rel=tolerance), "rms of the output"
+    assert math.sqrt(guess.power) == pytest.approx(math.sqrt(truth.power), rel=tolerance), "rms of the output"
     if name not in TIED:
-        assert guess[1] == pytest.approx(truth[1], abs=tolerance), "similarity of samples"
-    assert guess[2] == pytest.approx(truth[2], rel=tolerance), "gradient rms at the input"
+        assert guess.alike == pytest.approx(truth.alike, abs=tolerance), "similarity of samples"
+    rms = math.sqrt(truth.gradient)
+    assert math.sqrt(guess.gradient) == pytest.approx(rms, rel=tolerance), "gradient rms at the input"
 
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {

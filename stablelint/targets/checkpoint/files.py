@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ class Checkpoint:
             self._open.close()
 
 
-class _File:
+class _File(ABC):
     """A mapped file; ``close`` ends the mapping, and whatever is asked next begins a new one."""
 
     def __init__(self, path: Path) -> None:
@@ -86,8 +87,8 @@ class _File:
         self._opened: Any = None
         self._touched = 0
 
-    def entries(self) -> Iterator[Entry]:
-        raise NotImplementedError
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]: ...
 
     def read(self, name: str, piece: Piece) -> torch.Tensor:
         if self._touched > _MAPPED:
@@ -99,8 +100,8 @@ class _File:
     def close(self) -> None:
         self._opened, self._touched = None, 0
 
-    def _view(self, name: str, piece: Piece) -> torch.Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _view(self, name: str, piece: Piece) -> torch.Tensor: ...
 
 
 class _Safetensors(_File):
