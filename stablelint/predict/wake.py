@@ -19,7 +19,7 @@ from stablelint.signals.signals import Signals
 STEP = 0.1
 ROUNDS = 3
 TINY = 1e-3
-MOVES = 1e-6
+MOVES = 1e-10
 FAINT = 1e-3
 
 

@@ -21,9 +21,11 @@ STEP = 0.1
 ROUNDS = 3
 #: A factor below this share of a LeCun-initialised layer counts as zero: Adam at 1e-3 gives it that size in a step.
 TINY = 1e-3
-#: The gradient, for a unit gradient at the output, that moves a parameter which is not exactly zero: with less, the
-#: epsilon of Adam (1e-8) takes part of every step.
-MOVES = 1e-6
+#: The gradient, for a unit gradient at the output, that moves a parameter which is not exactly zero. A step of Adam is
+#: rate * g / (|g| + 1e-8): at 1e-10 a hundredth of the rate, which is more than such a parameter's own size. A tower
+#: whose weights wait for a checkpoint at std 1e-10 (BLIP's) gets 6e-10, and learns after three steps of 1e-3
+#: (tests/probe/test_probe_waking.py repeats it).
+MOVES = 1e-10
 #: The sensitivity (:class:`stablelint.signals.Signal`) below which the output does not hear an op: where the rule on
 #: vanishing gradients starts to take note.
 FAINT = 1e-3
