@@ -27,8 +27,8 @@ from stablelint.graph import Graph
 from stablelint.graph.families import RECURRENT
 from stablelint.inputs import Inputs
 from stablelint.probe.frozen import calibrate
-from stablelint.probe.gauge import rms
 from stablelint.probe.state import preserved, seed_everything, training
+from stablelint.probe.tensor_statistics import rms
 from stablelint.probe.wake import ROUNDS, STEP, asleep
 from stablelint.trace import tensors_in, trace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,12 +11,13 @@ from stablelint.graph import Graph
 from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
 from stablelint.probe.kernel import Kernel
+from stablelint.probe.known import Known
 from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
 
 
 @dataclass
 class Pass:
-    """One instrumented forward and backward pass."""
+    """One instrumented forward and backward pass; ``known`` makes further ones cheap."""
 
     graph: Graph
     readings: dict[int, Reading]
@@ -23,11 +25,19 @@ class Pass:
     kernel: Kernel | None
     nonfinite: NonFinite | None
     awakened: int = 0
+    known: Known | None = None
 
     @property
     def stopped(self) -> bool:
         """Whether no gradient at all reaches some op of the trunk."""
         return any(self.readings[index].grad_rms == 0 for index in self.graph.flow.trunk if index in self.readings)
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value and no gradient that was looked at overflowed or is NaN."""
+        readings = self.readings.values()
+        grads = (grad for _, grad in self.parameters.values() if grad is not None)
+        return all(reading.finite and reading.grad_finite for reading in readings) and all(map(math.isfinite, grads))
 
     def faint(self, least: float) -> bool:
         """Whether the output hears less of some op of the trunk than ``least``."""
@@ -44,7 +54,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
             continue
         readings = [run.readings[index] for run in passes if index in run.readings]
         rows.append(_row(first.graph, index, readings))
-    rows = _with_sensitivity(first.graph, rows)
+    rows = _with_sensitivity(first.graph, _carried_over(passes, rows))
     parameters = []
     shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
     for name in first.parameters:
@@ -115,6 +125,39 @@ def _common(reading: Reading) -> float | None:
     return min(reading.unit_similarity, reading.grad_unit_similarity)
 
 
+def _carried_over(passes: Sequence[Pass], rows: list[Signal]) -> list[Signal]:
+    """Ops that only the first pass looked at, with what the draws changed at the next op of the trunk that all did.
+
+    What lies between two ops of the trunk varies less from draw to draw than the way there.
+    """
+    first = passes[0].readings
+    seen = [index for index in passes[0].graph.flow.trunk if all(index in run.readings for run in passes)]
+    known = {row.op: row for row in rows}
+    filled = []
+    for row in rows:
+        place = bisect_left(seen, row.op)
+        at = known.get(seen[min(place, len(seen) - 1)]) if seen else None
+        if at is None or all(row.op in run.readings for run in passes):
+            filled.append(row)
+            continue
+        before = first[at.op]
+        filled.append(
+            replace(
+                row,
+                rms=_scaled(row.rms, before.rms, at.rms),
+                grad_rms=_scaled(row.grad_rms, before.grad_rms, at.grad_rms),
+            )
+        )
+    return filled
+
+
+def _scaled(value: float | None, before: float | None, after: float | None) -> float | None:
+    """``value`` times ``after`` over ``before``, where there is such a factor."""
+    if not value or not before or not after or not all(map(math.isfinite, (value, before, after))):
+        return value
+    return value * (after / before)
+
+
 def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
     """Fill in what the output hears of each op, relative to the reference op's gradient."""
     sizes = {row.op: graph.ops[row.op].numel for row in rows}
@@ -137,7 +180,7 @@ def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and not math.isnan(value)]
     return sum(known) / len(known) if known else None
 
 

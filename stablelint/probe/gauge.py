@@ -6,19 +6,25 @@ import functools
 import itertools
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from stablelint.graph.families import CONTRACTIONS, RECTIFIERS, RECURRENT, RESHAPES, WEIGHTED
+from stablelint.probe.tensor_statistics import (
+    common_share,
+    dead_share,
+    mean,
+    rms,
+    row_statistics,
+    saturated_share,
+    similarity,
+    token_similarity,
+)
 
 #: Ops behind which axis 1 of a sequence need not hold the channels any more.
 _RELAYING = (RESHAPES - {"to", "contiguous", "clone", "identity"}) | WEIGHTED | CONTRACTIONS
-#: Rows of an attention matrix, and samples and features of an activation, that are looked at.
-MAX_ROWS, MAX_UNITS = 4096, 256
-#: With fewer samples and positions than this, a unit that was never active says nothing.
-MIN_POSITIONS = 8
 
 
 def readable(name: str, output: object) -> bool:
@@ -62,7 +68,8 @@ class Gauge:
     It puts a tensor hook on every floating output (module hooks miss functional calls, break on in-place
     ReLU and never fire for ``nn.MultiheadAttention.out_proj``) and keeps numbers only, no activations.
     ``outputs`` holds the tensors by op index for the caller, who drops them when the loss is formed, and who says
-    before the backward pass which recurrent ops are ``batch_first``.
+    before the backward pass which recurrent ops are ``batch_first``. With ``channels``, the axes of the units as an
+    earlier pass found them, only what differs between draws is read: sizes, and what is dead, saturated or peaked.
     """
 
     batch: int | None = None
@@ -71,6 +78,7 @@ class Gauge:
     backward_order: list[int] = field(default_factory=list)
     fused: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
     batch_first: frozenset[int] = frozenset()
+    channels: Mapping[int, int] | None = None
     _channelled: set[int] = field(default_factory=set)
 
     def __call__(
@@ -86,7 +94,7 @@ class Gauge:
             return
         self.outputs[index] = output
         reading = self.readings[index] = Reading(
-            index, name, output.numel(), channels=self._channels(name, inputs, output)
+            index, name, output.numel(), channels=self._channels(index, name, inputs, output)
         )
         with torch.no_grad():
             self._forward(reading, name, inputs, output.detach())
@@ -95,8 +103,10 @@ class Gauge:
         if name in RECURRENT and inputs and inputs[0].requires_grad and inputs[0].dim() == 3:
             listen(inputs[0], functools.partial(self._through_time, index))
 
-    def _channels(self, name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> int:
+    def _channels(self, index: int, name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> int:
         """The axis of the units: 1 of images and volumes and of sequences behind a Conv1d, else the last."""
+        if self.channels is not None:
+            return self.channels[index]
         if output.dim() != 3:
             return 1 if output.dim() > 3 else -1
         convolved = name in {"conv", "conv_transpose"}
@@ -110,24 +120,30 @@ class Gauge:
         return -1
 
     def _forward(self, reading: Reading, name: str, inputs: tuple[torch.Tensor, ...], value: torch.Tensor) -> None:
-        reading.mean, reading.rms = float(value.mean(dtype=torch.float64)), rms(value)
+        reading.rms = rms(value)
         # a sum of squares may overflow while every element is finite
         reading.finite = math.isfinite(reading.rms) or bool(torch.isfinite(value).all())
         if name in RESHAPES or not reading.finite:
             return
+        if name in RECTIFIERS:
+            reading.dead = dead_share(value, reading.channels)
+        reading.saturated = saturated_share(name, value)
+        if name == "softmax" and value.dim() > 2:
+            reading.peak, reading.entropy, reading.uniform_peak = row_statistics(value)
+        elif name == "scaled_dot_product_attention":
+            self.fused[reading.index] = inputs
+        if self.channels is None:
+            self._describe(reading, value)
+
+    def _describe(self, reading: Reading, value: torch.Tensor) -> None:
+        """What one draw shows as well as several: how alike samples, positions and units are."""
+        reading.mean = mean(value)
         if self.batch and value.dim() > 1 and value.shape[0] == self.batch > 1:
             reading.similarity = similarity(value)
             tokens = value.movedim(reading.channels, -1)
             if tokens.dim() == 3 and tokens.shape[1] > 1:
                 reading.token_similarity = token_similarity(tokens)
-        if name in RECTIFIERS:
-            reading.dead = dead_share(value, reading.channels)
-        reading.saturated = saturated_share(name, value)
         reading.unit_similarity = common_share(value, reading.channels)
-        if name == "softmax" and value.dim() > 2:
-            reading.peak, reading.entropy, reading.uniform_peak = row_statistics(value)
-        elif name == "scaled_dot_product_attention":
-            self.fused[reading.index] = inputs
 
     def _backward(self, index: int, grad: torch.Tensor | None) -> None:
         if grad is None:  # an undefined gradient, which autograd passes for outputs that nothing used
@@ -189,100 +205,3 @@ def retention(steps: list[float]) -> float | None:
     factors = [before / after if after > 0 else 0.0 for before, after in itertools.pairwise(way)]
     # the first steps on the way back decide; far away everything has underflowed to 0
     return statistics.median(factors[-8:])
-
-
-def rms(value: torch.Tensor) -> float:
-    """Root mean square over all elements, in double precision so that 1e-30 does not become 0."""
-    value = value.detach()
-    scale = float(value.abs().max()) if value.numel() else 0.0
-    if scale == 0 or not math.isfinite(scale):
-        return scale
-    return scale * math.sqrt(float((value / scale).square().mean(dtype=torch.float64)))
-
-
-def similarity(value: torch.Tensor) -> float | None:
-    """Mean cosine between different samples; shape (batch, ...)."""
-    flat = value.flatten(1).double()
-    norms = flat.norm(dim=1, keepdim=True)
-    if not bool((norms > 0).all()):
-        return None
-    flat = flat / norms
-    batch = flat.shape[0]
-    return float((flat.sum(0).square().sum() - batch) / (batch * (batch - 1)))
-
-
-def token_similarity(value: torch.Tensor) -> float | None:
-    """One minus the variance between positions of a sample over all variance; shape (batch, positions, features).
-
-    1.0: positions of a sample are the same though samples differ; 0: positions differ as much as samples do. The
-    common offset of all elements does not count, so that values near 1/2 behind a sigmoid do not look alike.
-    """
-    table = value.double()
-    total = float((table - table.mean((0, 1))).square().mean())
-    within = float((table - table.mean(1, keepdim=True)).square().mean())
-    noise = 1e-14 * float(table.square().mean())  # what float32 cannot tell apart
-    return 1 - within / total if table.shape[0] > 1 and total > noise else None
-
-
-def units(value: torch.Tensor, channels: int) -> torch.Tensor:
-    """Positions by units, which axis ``channels`` holds."""
-    if value.dim() < 2:
-        return value.reshape(1, -1)
-    value = value.movedim(channels, -1)
-    return value.reshape(-1, value.shape[-1])
-
-
-def dead_share(value: torch.Tensor, channels: int = -1) -> float | None:
-    """Share of units that are zero at every position of the batch; None when there are too few positions."""
-    table = units(value, channels)
-    if table.shape[0] < MIN_POSITIONS:
-        return None
-    return float((table == 0).all(0).double().mean())
-
-
-def saturated_share(name: str, value: torch.Tensor) -> float | None:
-    """Share of elements whose derivative is below a hundredth of the largest, from the function's output."""
-    if name == "sigmoid":
-        return float((value * (1 - value) < 0.0025).double().mean())
-    if name == "tanh":
-        return float((1 - value.square() < 0.01).double().mean())
-    return None
-
-
-def common_share(value: torch.Tensor, channels: int = -1) -> float | None:
-    """Share of the second moment that all units have in common: mean over units, squared, over the mean square."""
-    table = units(value, channels)[:MAX_ROWS, :MAX_UNITS].double()
-    if table.shape[1] < 2:
-        return None
-    total = float(table.square().mean())
-    return float(table.mean(1).square().mean()) / total if total > 0 else None
-
-
-def row_statistics(weights: torch.Tensor) -> tuple[float, float, float]:
-    """Mean of the largest weight of a row, mean entropy over log(length), and the peak of a uniform row."""
-    keys = weights.shape[-1]
-    rows = weights.reshape(-1, keys)[:MAX_ROWS].double()
-    allowed = (rows > 0).sum(-1).clamp(min=1).double()
-    entropy = -(rows * rows.clamp(min=1e-300).log()).sum(-1)
-    several = allowed > 1
-    share = float((entropy[several] / allowed[several].log()).mean()) if bool(several.any()) else 1.0
-    peaks = rows.max(-1).values
-    if bool(several.any()):
-        peaks, allowed = peaks[several], allowed[several]
-    return float(peaks.mean()), share, float((1 / allowed).mean())
-
-
-def fused_row_statistics(
-    inputs: tuple[torch.Tensor, ...], scale: float | None, causal: bool
-) -> tuple[float, float, float]:
-    """The same for fused attention, whose weights are never formed: recomputed for the first few heads."""
-    query, key = (x.detach().reshape(-1, *x.shape[-2:])[:4].double() for x in inputs[:2])
-    logits = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if causal:
-        future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-        logits = logits.masked_fill(future, -math.inf)
-    elif len(inputs) > 3 and inputs[3].shape[-2:] == logits.shape[-2:]:
-        mask = inputs[3].detach().expand(*inputs[0].shape[:-2], *logits.shape[-2:])
-        mask = mask.reshape(-1, *logits.shape[-2:])[:4]
-        logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-    return row_statistics(logits.softmax(-1).nan_to_num())

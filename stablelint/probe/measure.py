@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,19 +18,24 @@ from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.batches import batch_size, differentiable
 from stablelint.probe.deep import deepen
 from stablelint.probe.frozen import calibrate
-from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
+from stablelint.probe.gauge import Gauge
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
+from stablelint.probe.known import Known
 from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
 from stablelint.probe.objective import objective
 from stablelint.probe.state import preserved, random_states, seed_everything, training
+from stablelint.probe.tensor_statistics import fused_row_statistics, rms
 from stablelint.probe.wake import FAINT, asleep, awakened
 from stablelint.signals import Signals
 from stablelint.trace import Origins, trace
+from stablelint.trace.replay import DivergedError
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
 
 SEEDS = 3
+#: Seeds for which the tangent kernel is formed, which costs as much as many passes.
+KERNELS = 3
 #: Elements of all activations of a pass above which a model counts as large (a ResNet-18 on two images has 2e7).
 _LARGE = 30_000_000
 
@@ -64,7 +70,7 @@ def measure(
                 again, fresh = rebuild(seed)
         else:
             again, fresh = model, inputs
-        other = _measure_once(again, fresh, None, seed, loss)
+        other = _measure_once(again, fresh, None, seed, loss, first)
         if [op.name for op in other.graph] == [op.name for op in first.graph]:
             passes.append(other)
     signals = aggregate(passes)
@@ -73,7 +79,16 @@ def measure(
     return first.graph, signals
 
 
-def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
+def _measure_once(
+    model: nn.Module,
+    inputs: Inputs,
+    origins: Origins | None,
+    seed: int,
+    loss: Loss | None,
+    first: Pass | None = None,
+) -> Pass:
+    """One draw; as the ``first`` one was, where there is one: the same ops, and the same decision to wake zeros."""
+    known = None if first is None else first.known
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         batch = differentiable(inputs)
         with torch.no_grad(), training(model), random_states():
@@ -82,29 +97,62 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
         seed_everything(seed)
         calibrate(model, differentiable(inputs))
         seed_everything(seed)
-        plain_pass = _pass(model, inputs, origins, seed, loss)
-        if not asleep(model) or not (plain_pass.stopped or plain_pass.faint(FAINT)):
-            return plain_pass
-
-        def plain() -> torch.Tensor:
-            batch = differentiable(inputs)
-            output = model(*batch.args, **batch.kwargs)
-            if loss is not None:
-                return loss(output)
-            return objective(plain_pass.graph, output, seed)
-
-        try:
-            with awakened(model, plain) as woken:
-                found = replace(_pass(model, inputs, origins, seed, loss), awakened=woken)
-            # small and not zero, and waking does not help: something else is the matter
-            return plain_pass if found.faint(FAINT) and not plain_pass.stopped else found
-        except RuntimeError:
-            return plain_pass  # the user's loss has no gradient: what was measured says so
+        if first is not None and first.awakened:
+            found = _awake(model, inputs, origins, seed, loss, first)
+            return _cheapest(model, inputs, origins, seed, loss, known) if found is None else found
+        found = _cheapest(model, inputs, origins, seed, loss, known)
+        if first is not None or not asleep(model) or not (found.stopped or found.faint(FAINT)):
+            return found
+        woken = _awake(model, inputs, origins, seed, loss, found)
+        # small and not zero, and waking does not help: something else is the matter
+        return found if woken is None or (woken.faint(FAINT) and not found.stopped) else woken
 
 
-def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
-    gauge = Gauge(batch=batch_size(inputs))
-    recorded = trace(model, differentiable(inputs), fake=False, origins=origins, listener=gauge)
+def _awake(
+    model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None, before: Pass
+) -> Pass | None:
+    """A pass with (almost) zero parameters woken, of the graph of ``before``; None where the loss has no gradient."""
+
+    def plain() -> torch.Tensor:
+        batch = differentiable(inputs)
+        output = model(*batch.args, **batch.kwargs)
+        return objective(before.graph, output, seed) if loss is None else loss(output)
+
+    try:
+        with awakened(model, plain) as woken:
+            known = before.known if before.awakened else None
+            return replace(_cheapest(model, inputs, origins, seed, loss, known), awakened=woken)
+    except RuntimeError:
+        return None  # the user's loss: what was measured says so
+
+
+def _cheapest(
+    model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None, known: Known | None
+) -> Pass:
+    """A pass that looks at what verdicts need; at all ops the first time, and where something is not as it was then."""
+    if known is not None:
+        with contextlib.suppress(DivergedError):
+            found = _pass(model, inputs, origins, seed, loss, known)
+            if found.finite:
+                return found
+        seed_everything(seed)
+    return _pass(model, inputs, origins, seed, loss)
+
+
+def _pass(
+    model: nn.Module,
+    inputs: Inputs,
+    origins: Origins | None,
+    seed: int,
+    loss: Loss | None,
+    known: Known | None = None,
+) -> Pass:
+    gauge = Gauge(batch=batch_size(inputs), channels=None if known is None else known.channels)
+    batch = differentiable(inputs)
+    if known is None:
+        recorded = trace(model, batch, fake=False, origins=origins, listener=gauge)
+    else:
+        recorded = known.again(model, batch, gauge)
     graph, flow = recorded.graph, recorded.graph.flow
     gauge.batch_first = frozenset(op.index for op in graph if op.attrs.get("batch_first"))
     forward = first_nonfinite_forward(recorded, gauge)
@@ -116,8 +164,8 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
-        elements = sum(reading.numel for reading in gauge.readings.values())
-        if seed == 0 or elements < _LARGE:
+        elements = sum(reading.numel for reading in gauge.readings.values()) if known is None else known.elements
+        if seed == 0 or (elements < _LARGE and seed < KERNELS):
             kernel = _kernel(sink, seed, [p for _, p in named], elements)
     gauge.forget_backward()
     for _, parameter in named:
@@ -128,7 +176,8 @@ def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, 
     gauge.outputs.clear()
     finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
     backward = None if forward else first_nonfinite_backward(graph, gauge, harmless=finite)
-    return Pass(graph, gauge.readings, parameters, kernel, forward or backward)
+    known = known or Known.of(recorded, gauge)
+    return Pass(graph, gauge.readings, parameters, kernel, forward or backward, known=known)
 
 
 def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], elements: int) -> Kernel | None:

@@ -14,7 +14,8 @@ from stablelint.site import Site
 class Draft:
     """What is known of an op when it is recorded; ``tensor`` is the leaf's own tensor.
 
-    ``differentiable`` says whether autograd was on.
+    ``differentiable`` says whether autograd was on, ``call`` which call of torch it is, counted from 0 (None for
+    leaves and for what is recorded without one).
     """
 
     name: str
@@ -31,6 +32,7 @@ class Draft:
     dtype: str = "float32"
     known: Any = None
     tensor: torch.Tensor | None = None
+    call: int | None = None
 
     def describe(self, result: torch.Tensor, known: Any) -> None:
         """Take shape and dtype from the op's (first) result."""

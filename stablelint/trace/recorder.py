@@ -69,6 +69,7 @@ class Recorder(TorchFunctionMode):
         self.values = Values(fake)
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> its name
         self.fake = fake
+        self.calls = 0  # of torch that were looked at, whether they became ops or not
         self.recomputed = False  # inside a function that switches autograd off and runs everything again with it on
         self._surroundings = surroundings
         self._listener = listener
@@ -176,6 +177,7 @@ class Recorder(TorchFunctionMode):
         kwargs: Mapping[str, Any],
         frame: FrameType | None,
     ) -> Any:
+        number, self.calls = self.calls, self.calls + 1
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         guessed = False
         ran_alone = False
@@ -209,7 +211,7 @@ class Recorder(TorchFunctionMode):
         escaped = guessed or (raw in ESCAPES and not self.values.given(tensors))
         if outputs or target is not None or escaped:
             self.record(canonical(func, args, kwargs), func, args, kwargs, out, frame, target, guessed,
-                        None if ran_alone else tensors)  # fmt: skip
+                        None if ran_alone else tensors, number)  # fmt: skip
         return out
 
     def record(
@@ -223,6 +225,7 @@ class Recorder(TorchFunctionMode):
         target: torch.Tensor | None = None,
         guessed: bool = False,
         followed: Sequence[torch.Tensor] | None = None,
+        number: int | None = None,
     ) -> None:
         """Append one op, its operands' leaves before it and its further results after it."""
         inputs = tuple(self.find(tensor) for _, tensor in call.operands)
@@ -236,6 +239,7 @@ class Recorder(TorchFunctionMode):
         result = target if target is not None else outputs[0] if outputs else None
         on = self.autograd_on()
         draft = Draft(call.name, inputs, call.attrs, site, scope, calls, types, target is not None, guessed, on)
+        draft.call = number
         index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
         operands = tuple(tensor for _, tensor in call.operands)
         if target is not None:
@@ -247,7 +251,7 @@ class Recorder(TorchFunctionMode):
             return
         self._tell(index, operands, result)
         for item, output in enumerate(outputs):
-            part = Draft("getitem", (index,), {"item": item}, site, scope, calls, types, differentiable=on)
+            part = Draft("getitem", (index,), {"item": item}, site, scope, calls, types, differentiable=on, call=number)
             node = self.graph.call_function(operator.getitem, (self.nodes[index], item))
             at = self._append(part, output, node)
             self.bindings.bind(output, at)

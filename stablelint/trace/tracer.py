@@ -41,12 +41,18 @@ from stablelint.trace.weights import describe, input_moments
 
 @dataclass(frozen=True)
 class Trace:
-    """A recorded run. ``graph.ops`` and the nodes of ``fx`` (but its output) correspond one to one."""
+    """A recorded run. ``graph.ops`` and the nodes of ``fx`` (but its output) correspond one to one.
+
+    ``calls`` says for each op which call of torch made it, None for leaves and where no call was seen, and
+    ``call_count`` how many there were (:mod:`stablelint.trace.replay`).
+    """
 
     graph: Graph
     fx: fx.Graph
     output: object
     remarks: tuple[str, ...] = ()
+    calls: tuple[int | None, ...] = ()
+    call_count: int = 0
 
 
 def trace(
@@ -83,7 +89,7 @@ def trace(
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):
-                raise TraceTargetError(f"{_explain(error)} (on tensors without values)") from error
+                raise TraceTargetError(f"{explain(error)} (on tensors without values)") from error
             reason = _first_line(error)
         with state.preserved_rng(0), state.restored_buffers(model):
             found = _real(model, inputs, origins, listener)
@@ -96,7 +102,7 @@ def _real(model: nn.Module, inputs: Inputs, origins: Origins | None, listener: L
         with torch.enable_grad():
             return _Run(model, inputs, origins, None, listener).trace()
     except Exception as error:
-        raise TraceTargetError(_explain(error)) from error
+        raise TraceTargetError(explain(error)) from error
 
 
 def _materialise(model: nn.Module, inputs: Inputs, origins: Origins | None) -> None:
@@ -104,14 +110,15 @@ def _materialise(model: nn.Module, inputs: Inputs, origins: Origins | None) -> N
         with state.preserved_rng(0):
             state.materialise_lazy(model, inputs, origins)
     except Exception as error:
-        raise TraceTargetError(_explain(error)) from error
+        raise TraceTargetError(explain(error)) from error
 
 
 def _on_meta(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor, _ in state.named_tensors(model).values())
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """One sentence on a forward pass that failed: where in the user's code, and with what."""
     where = traceback_position(error.__traceback__)
     at = "" if where is None else f" at {where.file}:{where.line}"
     return f"the forward pass fails{at}: {_first_line(error)}"
@@ -166,7 +173,8 @@ class _Run:
         weights = describe(self.named, self.origins)
         graph = to_graph(recorder.drafts, outputs, weights, training=self.training)
         graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
-        return Trace(graph, recorder.graph, output, self._remarks())
+        numbers = tuple(draft.call for draft in recorder.drafts)
+        return Trace(graph, recorder.graph, output, self._remarks(), numbers, recorder.calls)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.modules.boundary = sys._getframe()

@@ -18,8 +18,8 @@ from torch import nn
 
 from stablelint.inputs import Inputs
 from stablelint.probe.batches import differentiable
-from stablelint.probe.gauge import rms
 from stablelint.probe.state import preserved, seed_everything
+from stablelint.probe.tensor_statistics import rms
 from stablelint.signals import Fit, Learning
 
 #: What people use, from the careful to the bold: at the smallest rate a healthy deep network still moves within the

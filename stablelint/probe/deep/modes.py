@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stablelint.inputs import Inputs
 from stablelint.probe.batches import batch_size, differentiable, mapped
-from stablelint.probe.gauge import rms
 from stablelint.probe.state import preserved, seed_everything
+from stablelint.probe.tensor_statistics import rms
 from stablelint.signals import Modes
 from stablelint.site import Site
 from stablelint.trace import tensors_in

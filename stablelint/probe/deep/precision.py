@@ -17,9 +17,10 @@ from torch import nn
 
 from stablelint.inputs import Inputs
 from stablelint.probe.batches import differentiable
-from stablelint.probe.gauge import listen, readable, rms
+from stablelint.probe.gauge import listen, readable
 from stablelint.probe.objective import objective
 from stablelint.probe.state import seed_everything
+from stablelint.probe.tensor_statistics import rms
 from stablelint.signals import HalfRun, Precision
 from stablelint.trace import tensors_in, trace
 
