@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import dataclasses
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import torch
 
@@ -11,25 +14,45 @@ from stablelint.trace import tensors_in
 
 
 def mapped(inputs: Inputs, convert: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
-    """The same call with ``convert`` applied to every tensor in plain lists, tuples and dicts."""
+    """The same call with ``convert`` applied to every tensor in lists, tuples, tables and dataclasses, all of them new.
 
-    def walk(value: object) -> object:
-        if isinstance(value, torch.Tensor):
-            return convert(value)
-        if isinstance(value, list | tuple) and type(value) in (list, tuple):
-            return type(value)(walk(item) for item in value)
-        if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
-        return value
+    A table keeps its class (``BatchEncoding`` and the like are read by attribute, too). Other objects stay as they are.
+    """
+    args, kwargs = _walk(inputs.args, convert), _walk(inputs.kwargs, convert)
+    return Inputs(*args, **kwargs)
 
-    return Inputs(*(walk(value) for value in inputs.args), **{key: walk(value) for key, value in inputs.kwargs.items()})
+
+def _walk(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return convert(value)
+    if type(value) in (list, tuple):
+        return type(value)(_walk(item, convert) for item in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_walk(item, convert) for item in value))
+    if type(value) is dict:
+        return {key: _walk(item, convert) for key, item in value.items()}
+    if isinstance(value, MutableMapping):
+        table = copy.copy(value)
+        for key, item in value.items():
+            table[key] = _walk(item, convert)
+        return table
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = copy.copy(value)
+        for name, item in vars(value).items():
+            object.__setattr__(changed, name, _walk(item, convert))  # also where it is frozen
+        return changed
+    return value
 
 
 def differentiable(inputs: Inputs) -> Inputs:
     """Copies, so that a forward may write into them; floating ones take a gradient and are no leaves."""
 
     def convert(value: torch.Tensor) -> torch.Tensor:
-        return value.detach().requires_grad_().clone() if value.is_floating_point() else value.clone()
+        if not value.is_floating_point():
+            return value.clone()
+        if value.is_inference():  # made in inference mode: only a copy can take a gradient
+            value = value.clone()
+        return value.detach().requires_grad_().clone()
 
     return mapped(inputs, convert)
 

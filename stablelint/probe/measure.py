@@ -21,10 +21,11 @@ from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
 from stablelint.probe.objective import objective
-from stablelint.probe.state import preserved, random_states, seed_everything, training
+from stablelint.probe.state import materialised, preserved, seed_everything, training
 from stablelint.probe.wake import FAINT, asleep, awakened
 from stablelint.signals import Signals
 from stablelint.trace import Origins, trace
+from stablelint.trace.tracer import explain
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
 Loss = Callable[[object], torch.Tensor]
@@ -76,9 +77,12 @@ def measure(
 def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         batch = differentiable(inputs)
-        with torch.no_grad(), training(model), random_states():
-            model(*batch.args, **batch.kwargs)
-    with preserved(model), training(model), torch.enable_grad():
+        try:
+            with torch.no_grad(), materialised(model), training(model):
+                model(*batch.args, **batch.kwargs)
+        except Exception as error:
+            raise TraceTargetError(explain(error)) from error
+    with torch.inference_mode(False), preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
         calibrate(model, differentiable(inputs))
         seed_everything(seed)

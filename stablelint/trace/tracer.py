@@ -34,6 +34,7 @@ from stablelint.trace.patches import (
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
 from stablelint.trace.surroundings import restored_surroundings
+from stablelint.trace.switches import restored_switches
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
 from stablelint.trace.weights import describe, input_moments
@@ -76,6 +77,7 @@ def trace(
         try:
             with ExitStack() as stack:
                 stack.enter_context(state.preserved_rng(0))
+                stack.enter_context(restored_switches())
                 stack.enter_context(state.garbage_kept())
                 stack.enter_context(forgotten_fakes(model))
                 stack.enter_context(restored_surroundings(model))
@@ -83,9 +85,9 @@ def trace(
                 return _Run(model, inputs, origins, FakeTensorMode(allow_non_fake_inputs=True), None).trace()
         except Exception as error:  # whether the user's code or its fakeness is at fault, a real run tells
             if _on_meta(model):
-                raise TraceTargetError(f"{_explain(error)} (on tensors without values)") from error
+                raise TraceTargetError(f"{explain(error)} (on tensors without values)") from error
             reason = _first_line(error)
-        with state.preserved_rng(0), state.restored_buffers(model):
+        with state.preserved_rng(0), restored_switches(), state.restored_buffers(model):
             found = _real(model, inputs, origins, listener)
         remark = f"the forward pass fails on tensors without values ({reason}); stablelint ran it on real ones"
         return Trace(found.graph, found.fx, found.output, (remark, *found.remarks))
@@ -96,7 +98,7 @@ def _real(model: nn.Module, inputs: Inputs, origins: Origins | None, listener: L
         with torch.enable_grad():
             return _Run(model, inputs, origins, None, listener).trace()
     except Exception as error:
-        raise TraceTargetError(_explain(error)) from error
+        raise TraceTargetError(explain(error)) from error
 
 
 def _materialise(model: nn.Module, inputs: Inputs, origins: Origins | None) -> None:
@@ -104,14 +106,15 @@ def _materialise(model: nn.Module, inputs: Inputs, origins: Origins | None) -> N
         with state.preserved_rng(0):
             state.materialise_lazy(model, inputs, origins)
     except Exception as error:
-        raise TraceTargetError(_explain(error)) from error
+        raise TraceTargetError(explain(error)) from error
 
 
 def _on_meta(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor, _ in state.named_tensors(model).values())
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """One sentence on what the forward pass has raised, and where."""
     where = traceback_position(error.__traceback__)
     at = "" if where is None else f" at {where.file}:{where.line}"
     return f"the forward pass fails{at}: {_first_line(error)}"
