@@ -24,9 +24,9 @@ def preserved(model: nn.Module, *, but: Collection[nn.Module] = ()) -> Iterator[
 
     Covers the values of parameters and buffers (BatchNorm statistics), gradients and hooks of tensors, train and eval
     flags per module, ``requires_grad``, attributes that a forward pass assigns with the containers, plain objects,
-    tensors and generators in them, the random states of torch, CUDA, NumPy and Python, and the process-wide switches
-    of :data:`~stablelint.trace.switches.SWITCHES`. Costs one copy of all parameters and buffers. Meanwhile no tensor has a gradient: what flows
-    in is not added to the user's.
+    tensors and generators in them, the random states of torch, CUDA, NumPy and Python, and the switches of
+    :data:`~stablelint.trace.switches.SWITCHES`. Costs one copy of all parameters and buffers. Meanwhile no tensor has a
+    gradient: what flows in is not added to the user's.
     """
     with garbage_kept():
         contents = Contents([module for module in model.modules() if module not in but], but)
@@ -50,7 +50,7 @@ def _restore(tensors: list[KeptTensor]) -> None:
 @contextlib.contextmanager
 def materialised(model: nn.Module) -> Iterator[None]:
     """Around a forward pass that gives lazy modules their shapes and initial values: it leaves nothing else behind."""
-    lazy = [each for each in model.modules() if isinstance(each, LazyModuleMixin) and each.has_uninitialized_params()]  # type: ignore[no-untyped-call]
+    lazy = [each for each in model.modules() if isinstance(each, LazyModuleMixin) and each.has_uninitialized_params()]
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved(model, but=lazy))
         handles: dict[nn.Module, Any] = {}
@@ -75,7 +75,7 @@ def random_states() -> Iterator[None]:
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(devices):
             yield

@@ -1,4 +1,4 @@
-"""What modules hold besides each other: containers, plain objects, generators, arrays, tensors; and putting them back."""
+"""What modules hold besides each other (containers, objects, generators, arrays, tensors), and putting it back."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Contents:
         if not value:
             self._empty.append(value)
             return ()
-        content = _raw(value).copy(value) if isinstance(value, dict) else list(value)
+        content: Any = _raw(value).copy(value) if isinstance(value, dict) else list(value)
         self._containers.append((value, content))
         if len(content) > _MOST:
             return ()

@@ -32,7 +32,8 @@ def restored_attributes(model: nn.Module) -> Iterator[None]:
     That is what it assigns, and changes in the objects, lists, dictionaries and tensors that are assigned to them.
     """
     contents = Contents(model.modules())
-    registered = {id(each) for each in (*model.parameters(), *model.buffers())}
+    tables = [table for each in model.modules() if not is_scripted(each) for table in (each._parameters, each._buffers)]
+    registered = {id(each) for table in tables for each in table.values()}
     tensors = [KeptTensor(each) for each in contents.tensors if id(each) not in registered]
     try:
         yield

@@ -10,7 +10,7 @@ LARGEST = 2**26
 
 
 class KeptTensor:
-    """A tensor with its values (unless it is large and not ``registered``), memory, gradient and hooks as they are now."""
+    """A tensor with its values (unless it is large and not ``registered``), memory, gradient and hooks as of now."""
 
     HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
@@ -18,7 +18,9 @@ class KeptTensor:
         self.tensor = tensor
         self.leaf, self.requires_grad = tensor.is_leaf, tensor.requires_grad
         self.grad = tensor.grad if self.leaf else None
-        self.hooks = [(name, hooks, dict(hooks or ())) for name in self.HOOKS for hooks in [getattr(tensor, name, None)]]
+        self.hooks = [
+            (name, hooks, dict(hooks or ())) for name in self.HOOKS for hooks in [getattr(tensor, name, None)]
+        ]
         self.memory = self.value = None
         known = not is_lazy(tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         if known and (registered or tensor.nbytes <= LARGEST):

@@ -93,7 +93,9 @@ def parts(value: Any) -> dict[str, Any]:
 
 def is_foreign(value: Any) -> bool:
     kind = type(value)
-    return callable(value) and not isinstance(value, nn.Module) or kind.__module__.startswith(PACKAGES)
+    if isinstance(value, torch.jit.ScriptModule):  # no Python objects but tables that torch fills as they are asked for
+        return True
+    return (callable(value) and not isinstance(value, nn.Module)) or kind.__module__.startswith(PACKAGES)
 
 
 def tensor_parts(tensor: torch.Tensor) -> dict[str, Any]:

@@ -357,7 +357,7 @@ class Structured(Net):
         return super().forward(batch["more"][-1] + pair.first + batch["more"][0])
 
 
-Pair = collections.namedtuple("Pair", "first second")  # noqa: PYI024 (what old loaders give)
+Pair = collections.namedtuple("Pair", "first second")
 SMALL["structured inputs that are written into"] = lambda: (
     Structured(),
     Inputs({"x": torch.randn(8, 8), "more": [torch.randn(8, 8)]}, Pair(torch.randn(8, 8), None)),
@@ -432,10 +432,13 @@ def speech() -> tuple[nn.Module, Inputs]:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     convolutions = {"conv_dim": (32,) * 3, "conv_kernel": (10, 3, 3), "conv_stride": (5, 2, 2)}
     config = transformers.Wav2Vec2Config(**sizes, **convolutions, num_conv_pos_embeddings=16, mask_time_prob=0.3)
-    return transformers.Wav2Vec2Model(config), row(2, 1600)
+    model = transformers.Wav2Vec2Model(config)
+    model.freeze_feature_encoder()
+    return model, row(2, 1600)
 
 
 BODY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
 RELEASED: dict[str, Make] = {
     "resnet18": vision("resnet18"),
     "mobilenet_v3_small": vision("mobilenet_v3_small"),
@@ -451,10 +454,8 @@ RELEASED: dict[str, Make] = {
     "gpt2 with labels": text("GPT2Config", "GPT2LMHeadModel", labels=True, n_embd=64, n_layer=2, n_head=4),
     "llama with labels and cache": text("LlamaConfig", "LlamaForCausalLM", labels=True, **BODY),
     "qwen3 with checkpointing": text(
-        "Qwen3Config", "Qwen3ForCausalLM", labels=True, checkpointed=True, head_dim=16, **BODY
+        "Qwen3Config", "Qwen3ForCausalLM", labels=True, checkpointed=True, head_dim=16, num_key_value_heads=2, **BODY
     ),
-    "t5 with labels": text(
-        "T5Config", "T5ForConditionalGeneration", labels=True, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4
-    ),
+    "t5 with labels": text("T5Config", "T5ForConditionalGeneration", labels=True, decoder_start_token_id=0, **T5),
     "wav2vec2": speech,
 }

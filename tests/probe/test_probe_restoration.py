@@ -44,7 +44,9 @@ ALL = SMALL | RELEASED
 
 
 def cases(makes: dict[str, Make]) -> pytest.MarkDecorator:
-    rows = [pytest.param(make, id=name, marks=() if name in ALWAYS else pytest.mark.zoo) for name, make in makes.items()]
+    rows = [
+        pytest.param(make, id=name, marks=() if name in ALWAYS else pytest.mark.zoo) for name, make in makes.items()
+    ]
     return pytest.mark.parametrize("make", rows)
 
 
@@ -103,10 +105,11 @@ def test_nothing_changes_and_nothing_is_kept_alive(make: Make) -> None:
 @cases(SMALL)
 def test_a_deep_measurement_changes_nothing(make: Make) -> None:
     with untouched(make) as (model, given):
-        before = Footprint(model)
         _, signals = measure(model, given, seeds=1, deep=True)
-        before.assert_same(Footprint(model))
         assert signals.deep is not None
+        # what cannot be trained for two steps has no learning rates; the others did move their weights
+        fits = signals.deep.learning.fits if signals.deep.learning is not None else ()
+        assert signals.deep.failed or any(fit.last != fit.first for fit in fits)
 
 
 @cases(SMALL)
@@ -212,14 +215,10 @@ def test_the_mode_around_a_measurement_is_kept(mode: str) -> None:
         "inference_mode": torch.inference_mode,
         "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     }
-    with around[mode]():
-        given = row()  # in inference mode a tensor that takes no gradient
-        with untouched(lambda: (nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)), given)) as (model, given):
-            pass
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
-    with around[mode](), untouched(lambda: (model, given)):
+    with around[mode](), untouched(lambda: (model, row())) as (_, given):  # inference mode: no tensor with a gradient
         _, signals = measure(model, given, seeds=2)
-    assert signals.gradient_ratio is not None
+    assert all(signal.grad_rms for signal in signals.trunk)
 
 
 def test_a_graph_of_an_earlier_pass_is_still_good() -> None:
