@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from architectures_to_restore import RELEASED
 from footprint import Footprint
-from models_to_restore import RELEASED, SMALL, Make, lazy, row
+from layers_to_restore import SMALL
+from models_to_restore import Make, lazy, row
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as module_hooks
