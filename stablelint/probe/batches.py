@@ -14,32 +14,34 @@ from stablelint.trace import tensors_in
 
 
 def mapped(inputs: Inputs, convert: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
-    """The same call with ``convert`` applied to every tensor in lists, tuples, tables and dataclasses, all of them new.
+    """The same call with ``convert`` applied to every tensor."""
+    return Inputs(*converted(inputs.args, convert), **converted(inputs.kwargs, convert))
+
+
+def converted(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """``convert`` applied to every tensor in lists, tuples, tables, dataclasses and Inputs, all of them new.
 
     A table keeps its class (``BatchEncoding`` and the like are read by attribute, too). Other objects stay as they are.
     """
-    args, kwargs = _walk(inputs.args, convert), _walk(inputs.kwargs, convert)
-    return Inputs(*args, **kwargs)
-
-
-def _walk(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return convert(value)
+    if isinstance(value, Inputs):
+        return mapped(value, convert)
     if type(value) in (list, tuple):
-        return type(value)(_walk(item, convert) for item in value)
+        return type(value)(converted(item, convert) for item in value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_walk(item, convert) for item in value))
+        return type(value)(*(converted(item, convert) for item in value))
     if type(value) is dict:
-        return {key: _walk(item, convert) for key, item in value.items()}
+        return {key: converted(item, convert) for key, item in value.items()}
     if isinstance(value, MutableMapping):
         table = copy.copy(value)
         for key, item in value.items():
-            table[key] = _walk(item, convert)
+            table[key] = converted(item, convert)
         return table
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changed = copy.copy(value)
         for name, item in vars(value).items():
-            object.__setattr__(changed, name, _walk(item, convert))  # also where it is frozen
+            object.__setattr__(changed, name, converted(item, convert))  # also where it is frozen
         return changed
     return value
 

@@ -11,6 +11,7 @@ from torch import nn
 from stablelint.errors import InputTargetError, TargetError, UsageError
 from stablelint.feed import Batches, arrange
 from stablelint.inputs import Inputs
+from stablelint.probe.batches import converted
 from stablelint.probe.state import random_states
 from stablelint.trace.contents import Contents
 
@@ -29,20 +30,29 @@ def supply(
     """The first batch, and how to get model and batch of another seed.
 
     Of a loader (whatever can be iterated and is no tensor, tuple or dict) the first ``batches`` are taken, ``default``
-    without a number; further seeds go through them again. The loader's generators and the random states are restored;
-    a plain iterator moves on. Raises InputTargetError in one sentence when there is no batch that fits.
+    without a number, and brought to the model's device; further seeds go through them again. The loader's generators
+    and the random states are restored; a plain iterator moves on. Raises InputTargetError in one sentence when there
+    is no batch that fits.
     """
     if isinstance(inputs, Inputs | tuple | dict) or hasattr(inputs, "shape") or not hasattr(inputs, "__iter__"):
         if batches is not None:
             raise UsageError(f"batches={batches} counts the batches of a loader, and one batch was given")
         return arrange(model, inputs, loss), None if rebuild is None else _arranged(rebuild, loss)
-    given = [arrange(model, batch, loss, loader=True) for batch in _first(inputs, batches or default)]
+    given = [arrange(model, _beside(model, each), loss, loader=True) for each in _first(inputs, batches or default)]
 
     def again(seed: int) -> tuple[nn.Module, Inputs]:
         fresh = model if rebuild is None else rebuild(seed)[0]
         return fresh, given[seed % len(given)]
 
     return given[0], again
+
+
+def _beside(model: nn.Module, batch: Any) -> Any:
+    """The batch on the device of the model: loaders give theirs on the CPU."""
+    device = next((parameter.device for parameter in model.parameters()), None)
+    if device is None or device.type in ("cpu", "meta"):
+        return batch
+    return converted(batch, lambda tensor: tensor.to(device))
 
 
 def _arranged(rebuild: Rebuild, loss: Callable[..., Any] | None) -> Rebuild:

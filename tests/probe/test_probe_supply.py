@@ -207,3 +207,12 @@ def test_a_deep_measurement_takes_loss_and_batch() -> None:
     assert signals.deep.failed == ()
     assert signals.deep.learning is not None
     assert signals.deep.learning.own_loss  # the loss itself is minimised
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_batches_go_to_the_model_and_its_random_state_is_restored() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 3)).cuda()
+    before = Footprint(model)
+    _, signals = measure(model, batches(), loss=nn.CrossEntropyLoss(), seeds=2, deep=True)
+    before.assert_same(Footprint(model))
+    assert signals.seeds == 2
