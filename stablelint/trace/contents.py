@@ -55,7 +55,10 @@ class Contents:
         if is_scripted(module):  # its attributes are no Python objects
             return (*module.parameters(), *module.buffers())
         self._attributes.append((module, dict(module.__dict__), type(module)))
-        return list(module.__dict__.values())
+        inner = [each for each in module.__dict__.values() if type(each) not in _ATOMS]
+        # most are tables of hooks without one: they make up nine tenths of what there is to note
+        self._empty += [each for each in inner if type(each) in _BUILT_IN and not each]
+        return [each for each in inner if type(each) not in _BUILT_IN or each]
 
     def _note(self, value: Any) -> Iterable[Any]:
         """Note a value as it is; what is in it."""
