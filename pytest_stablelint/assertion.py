@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +13,7 @@ import pytest
 from pytest_stablelint.benchmark import Recorder
 from pytest_stablelint.settings import Settings
 from stablelint.errors import StablelintError, UsageError, did_you_mean
+from stablelint.feed import is_loader
 from stablelint.finding import Level, TargetReport
 from stablelint.inputs import Inputs
 
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from stablelint.config import Config
 
 #: Names that a call may set; what else it is given by name goes to the model.
-CALL_SETTINGS = (*Settings.__dataclass_fields__, "loss", "name")
+CALL_SETTINGS = (*Settings.__dataclass_fields__, "loss", "batches", "name")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a measurement takes besides the settings."""
+
+    loss: Callable[..., Any] | None
+    batches: int | None
 
 
 class Stablelint:
@@ -47,18 +56,22 @@ class Stablelint:
         ignore: str | list[str] | None = None,
         seeds: int | None = None,
         loss: Callable[..., Any] | None = None,
+        batches: int | None = None,
         name: str | None = None,
         **keywords: Any,
     ) -> TargetReport:
         """Check ``model`` as called with ``*inputs`` and ``**keywords`` and return the report, whatever it says.
 
-        ``inputs`` may also be one :class:`stablelint.Inputs`. With ``probe`` (the default) gradients are measured
-        over ``seeds`` seeds, under ``loss`` where one is given. ``select`` and ``ignore`` are codes, names or
-        families of rules. ``name`` stands for the model in the report; it is the name of its class by default.
+        ``inputs`` may also be one :class:`stablelint.Inputs`, or a DataLoader or generator of batches, of which the
+        seeds go through the first ``batches`` (one for each seed without it; with it a list may stand for a loader).
+        With ``probe`` (the default) gradients are measured over ``seeds`` seeds, under ``loss(output)``,
+        ``loss(output, target)`` or ``loss(output, batch)`` where one is given; the target is the last of the inputs.
+        ``select`` and ``ignore`` are codes, names or families of rules. ``name`` stands for the model in the report;
+        it is the name of its class by default.
         """
         __tracebackhide__ = True
         settings = _checked(self._defaults, probe=probe, select=select, ignore=ignore, seeds=seeds)
-        return self._check(settings, model, inputs, keywords, loss, name)
+        return self._check(settings, model, inputs, keywords, _Measured(loss, batches), name)
 
     def assert_stable(
         self,
@@ -72,6 +85,7 @@ class Stablelint:
         gradient_ratio: tuple[float, float] | None = None,
         dead: float | None = None,
         loss: Callable[..., Any] | None = None,
+        batches: int | None = None,
         name: str | None = None,
         **keywords: Any,
     ) -> TargetReport:
@@ -96,7 +110,7 @@ class Stablelint:
             settings.require_probe()
         except UsageError as error:
             _refuse(error)
-        report = self._check(settings, model, inputs, keywords, loss, name)
+        report = self._check(settings, model, inputs, keywords, _Measured(loss, batches), name)
         reasons = list(self._reasons(settings, report))
         if reasons:
             head = f"{report.target} is not stable: {', '.join(reasons)}"
@@ -109,15 +123,14 @@ class Stablelint:
         model: nn.Module,
         inputs: tuple[Any, ...],
         keywords: dict[str, Any],
-        loss: Callable[..., Any] | None,
+        measured: _Measured,
         name: str | None,
     ) -> TargetReport:
         __tracebackhide__ = True
         try:
             _require_module(model)
-            report = _run(
-                model, _inputs(model, inputs, keywords), self._config(settings), loss, name or type(model).__name__
-            )
+            given = _inputs(model, inputs, keywords, measured)
+            report = _run(model, given, self._config(settings), measured, name or type(model).__name__)
         except StablelintError as error:
             _refuse(error)
         if not report.ok:
@@ -165,13 +178,21 @@ def _render(report: TargetReport) -> str:
     return render_text(Report(targets=(report,), probed=True), width=80)
 
 
-def _run(model: nn.Module, inputs: Inputs, config: Config, loss: Callable[..., Any] | None, name: str) -> TargetReport:
+def _run(model: nn.Module, inputs: Any, config: Config, measured: _Measured, name: str) -> TargetReport:
     """The report of one model, less the findings that a comment in the user's code silences."""
     from stablelint import api, rulebook
     from stablelint.report.source import read_source
     from stablelint.suppress import suppress
 
-    report = api.check_model(model, inputs, config=config, name=name, probe=config.probe, loss=loss)
+    report = api.check_model(
+        model,
+        inputs,
+        config=config,
+        name=name,
+        probe=config.probe,
+        loss=measured.loss,
+        batches=measured.batches,
+    )
     kept, remarks = suppress(report.findings, read_source, rulebook.words())
     return replace(report, findings=tuple(kept), remarks=(*report.remarks, *remarks))
 
@@ -195,8 +216,10 @@ def _require_module(model: object) -> None:
         raise UsageError(f"the first argument must be a torch.nn.Module, not {type(model).__name__}")
 
 
-def _inputs(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Inputs:
-    """What the model is called with; a misspelt setting must not reach its forward as a keyword."""
+def _inputs(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], measured: _Measured) -> Any:
+    """What the model is called with, or a loader; a misspelt setting must not reach its forward as a keyword."""
+    if len(inputs) == 1 and not keywords and (is_loader(inputs[0]) or measured.batches is not None):
+        return inputs[0]
     if any(isinstance(value, Inputs) for value in inputs):
         if len(inputs) > 1 or keywords:
             raise UsageError("stablelint.Inputs holds all inputs: pass it alone after the model")
@@ -211,6 +234,8 @@ def _inputs(model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any])
                 raise UsageError(f'"{word}" is neither a setting nor an argument of {kind}.forward{near}')
     if not inputs and not keywords:
         raise UsageError(f"{type(model).__name__} needs example inputs: pass what its forward takes after the model")
+    if measured.batches is not None:
+        raise UsageError("batches counts the batches of a loader: pass it alone after the model")
     return Inputs(*inputs, **keywords)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 
 def check_model(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Inputs | Iterable[Any],
     *,
     config: Config | None = None,
     name: str = "model",
@@ -38,24 +38,29 @@ def check_model(
     deep: bool | None = None,
     rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
     origins: Origins | None = None,
-    loss: Callable[[object], Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    batches: int | None = None,
     remarks: Sequence[str] = (),
 ) -> TargetReport:
     """Check one model in this process.
 
     Args:
         model: any module; it is left exactly as it was.
-        inputs: one batch; several samples, or similarity between samples cannot be seen.
+        inputs: one batch; several samples, or similarity between samples cannot be seen. Or a DataLoader or another
+            iterable of batches: tensors, tuples (x, y) or dicts, taken apart as :mod:`stablelint.feed` says.
         config: thresholds and selection; the defaults without it.
         name: how the report calls the model.
         probe: measure (a few backward passes) instead of predicting; ``config.probe`` when None.
         deep: also measure what one normal pass cannot show, on top of ``probe``; ``config.deep`` when None.
         rebuild: ``rebuild(seed)`` draws a fresh model and batch for the probe's further seeds.
         origins: what :func:`stablelint.trace.observe_build` saw while the model was built.
-        loss: maps the model's output to the scalar to differentiate; a random projection without it.
+        loss: ``loss(output)``, ``loss(output, target)`` or ``loss(output, batch)``, the scalar that the probe
+            differentiates; the model's own loss or a random projection without it.
+        batches: how many batches of a loader the probe's seeds go through, one for each seed by default; a prediction
+            takes the first.
         remarks: facts about the run to carry into the report.
 
-    Raises TargetError when the forward pass cannot be run.
+    Raises TargetError when the forward pass cannot be run, or loader or loss cannot be used.
     """
     config = config or Config()
     started = time.perf_counter()
@@ -69,6 +74,7 @@ def check_model(
         rebuild=rebuild,
         origins=origins,
         loss=loss,
+        batches=batches,
     )
     findings = find(graph, signals, config)
     return TargetReport(
@@ -82,25 +88,30 @@ def check_model(
 
 def evidence(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Inputs | Iterable[Any],
     *,
     probe: bool,
     seeds: int,
     deep: bool = False,
     rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
     origins: Origins | None = None,
-    loss: Callable[[object], Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    batches: int | None = None,
 ) -> tuple[Graph, Signals | None, tuple[str, ...]]:
     """The graph of a model with measured signals, or with predicted ones, and remarks about the trace."""
     if probe:
         from stablelint.probe import measure
 
-        graph, signals = measure(model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss, deep=deep)
+        graph, signals = measure(
+            model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss, batches=batches, deep=deep
+        )
         return graph, signals, ()
     from stablelint.predict import predict
+    from stablelint.probe.supply import supply
     from stablelint.trace import trace
 
-    found = trace(model, inputs, origins=origins)
+    first, _ = supply(model, inputs, loss=loss, batches=batches and 1)
+    found = trace(model, first, origins=origins)
     if found.graph.flow.sink is None:
         raise TraceTargetError(NO_GRADIENT)
     signals = predict(found.graph)

@@ -112,6 +112,11 @@ Targets:
   hf:LlamaConfig             from a transformers config, also hf:config.json,
                              hf:LlamaConfig?num_hidden_layers=80
 \b
+In the file of a model:
+  def example_inputs()       gives a tensor, tuple or dict, or a DataLoader
+  def example_loss(output)   what the probe differentiates; it may also take
+                             (output, target) or (output, batch)
+\b
 Sweeps, of an integer argument of the factory, class or configuration:
   --what-if depth=96         from its present value to 96, about doubling
   --what-if depth=12..96     from 12 to 96

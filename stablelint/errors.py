@@ -9,6 +9,7 @@
         ├── BuildTargetError     the model cannot be constructed
         ├── CheckpointTargetError  the checkpoint cannot be read or does not fit the model
         ├── InputTargetError     no example inputs could be found or the forward pass rejects them
+        ├── LossTargetError      the user's loss fails or cannot be differentiated
         ├── TraceTargetError     the forward pass could not be recorded
         └── WorkerError          the isolated process that ran the user's code ended
             ├── WorkerDied           on its own: a crash, os._exit, a signal
@@ -49,6 +50,10 @@ class CheckpointTargetError(TargetError):
 
 class InputTargetError(TargetError):
     """No example inputs could be found for a target, or its forward pass rejects them."""
+
+
+class LossTargetError(TargetError):
+    """The user's loss fails, is not one number or has no gradient."""
 
 
 class TraceTargetError(TargetError):

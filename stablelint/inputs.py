@@ -12,13 +12,18 @@ class Inputs:
 
         def example_inputs():
             return stablelint.Inputs(torch.randn(2, 3, 32, 32), mask=None)
+
+    ``target`` is what belongs to the batch and is no argument of the model, ``batch`` the whole of it as it was given;
+    :func:`stablelint.feed.arrange` tells them apart, and they go to a loss that takes them.
     """
 
-    __slots__ = ("args", "kwargs")
+    __slots__ = ("args", "batch", "kwargs", "target")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
         self.kwargs = kwargs
+        self.target: Any = None
+        self.batch: Any = None
 
     @classmethod
     def of(cls, value: Any) -> Inputs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stablelint import api
 from stablelint.config import Config
 from stablelint.errors import TargetError
+from stablelint.feed import second_argument
 from stablelint.finding import Point, TargetReport
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[st
                 name=built.name,
                 rebuild=built.rebuild,
                 origins=built.origins,
+                loss=built.loss,
                 remarks=built.remarks,
             )
         except TargetError as error:
@@ -52,6 +54,7 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             origins=built.origins,
             rebuild=built.rebuild,
             seeds=payload[1].seeds,
+            loss=built.loss,
             deep=payload[1].deep,
         )
         yield "result", built.name, (built.name, signals, built.remarks)
@@ -65,7 +68,9 @@ def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tupl
         if isinstance(built, tuple):
             yield built
         else:
-            found = measured(built.model, built.inputs, rebuild=built.rebuild)
+            second = second_argument(built.loss)
+            targets = built.inputs.batch if second == "batch" else built.inputs.target if second else None
+            found = measured(built.model, built.inputs, loss=built.loss, targets=targets, rebuild=built.rebuild)
             yield "result", built.name, (built.name, found, built.remarks)
 
 

@@ -7,6 +7,7 @@ they take the statistics of the batch.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def calibrate(model: nn.Module, inputs: Inputs) -> None:
         return
     hooks = [module.register_forward_pre_hook(_take_statistics) for module in fresh]
     try:
-        with torch.no_grad():
+        # a forward that fails here fails in the recorded pass again, which says where
+        with torch.no_grad(), contextlib.suppress(Exception):
             model(*inputs.args, **inputs.kwargs)
     finally:
         for hook in hooks:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,16 +23,18 @@ from stablelint.probe.gauge import Gauge
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.known import Known
 from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
-from stablelint.probe.objective import objective
-from stablelint.probe.state import preserved, random_states, seed_everything, training
+from stablelint.probe.objective import objective, of_output
+from stablelint.probe.state import materialised, preserved, seed_everything, training
+from stablelint.probe.supply import supply
 from stablelint.probe.tensor_statistics import fused_row_statistics, rms
 from stablelint.probe.wake import FAINT, asleep, awakened
 from stablelint.signals import Signals
 from stablelint.trace import Origins, trace
 from stablelint.trace.replay import DivergedError
+from stablelint.trace.tracer import explain
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
-Loss = Callable[[object], torch.Tensor]
+Loss = Callable[..., torch.Tensor]
 
 SEEDS = 3
 #: Seeds for which the tangent kernel is formed, which costs as much as many passes.
@@ -42,25 +45,30 @@ _LARGE = 30_000_000
 
 def measure(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Inputs | Iterable[Any],
     *,
     origins: Origins | None = None,
     rebuild: Rebuild | None = None,
     seeds: int = SEEDS,
     loss: Loss | None = None,
+    batches: int | None = None,
     deep: bool = False,
 ) -> tuple[Graph, Signals]:
     """Run ``model`` on ``inputs`` and return the trace of the run with the signals measured on it.
 
     The first pass uses ``model`` and ``inputs`` as given; further ones draw new weights and inputs through
-    ``rebuild(seed)``, or only a new projection without it. ``loss`` maps the model's output to a scalar; by
-    default it is the model's own loss or a fixed random projection of its outputs with a gradient of unit variance
-    (:mod:`stablelint.probe.objective`). ``deep`` adds what one normal pass cannot show
+    ``rebuild(seed)``, or only a new projection without it. ``inputs`` may also be a DataLoader or another iterable
+    of batches: the seeds then go through the first ``batches`` of them (as many as seeds by default), which are taken
+    apart as :mod:`stablelint.feed` says. ``loss`` takes the model's output, or the output and the target or ``batch``,
+    and gives a scalar; by default it is the model's own loss or a fixed random projection of its outputs with a
+    gradient of unit variance (:mod:`stablelint.probe.objective`). ``deep`` adds what one normal pass cannot show
     (:mod:`stablelint.probe.deep`), of the first model. The model and all random states are left as found, but for lazy
     layers, which get their shapes.
 
-    Raises TraceTargetError when the forward pass fails.
+    Raises TraceTargetError when the forward pass fails, LossTargetError when the loss does, InputTargetError when a
+    loader or its batches cannot be used.
     """
+    inputs, rebuild = supply(model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds)
     first = _measure_once(model, inputs, origins, 0, loss)
     passes = [first]
     for seed in range(1, seeds):
@@ -75,7 +83,8 @@ def measure(
             passes.append(other)
     signals = aggregate(passes)
     if deep:
-        signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=loss))
+        scalar = None if loss is None else of_output(loss, inputs)
+        signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=scalar))
     return first.graph, signals
 
 
@@ -89,11 +98,15 @@ def _measure_once(
 ) -> Pass:
     """One draw; as the ``first`` one was, where there is one: the same ops, and the same decision to wake zeros."""
     known = None if first is None else first.known
+    loss = None if loss is None else of_output(loss, inputs)
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         batch = differentiable(inputs)
-        with torch.no_grad(), training(model), random_states():
-            model(*batch.args, **batch.kwargs)
-    with preserved(model), training(model), torch.enable_grad():
+        try:
+            with torch.no_grad(), materialised(model), training(model):
+                model(*batch.args, **batch.kwargs)
+        except Exception as error:
+            raise TraceTargetError(explain(error)) from error
+    with torch.inference_mode(False), preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
         calibrate(model, differentiable(inputs))
         seed_everything(seed)

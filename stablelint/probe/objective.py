@@ -3,16 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
+from stablelint.errors import LossTargetError
+from stablelint.feed import second_argument
 from stablelint.graph import Graph
+from stablelint.inputs import Inputs
 from stablelint.trace import tensors_in
+from stablelint.trace.frames import traceback_position
 
 #: Outputs at this share of the deepest one's depth or more are what a model is for; caches, hidden states and
 #: pyramid levels that are returned beside would let early layers be heard without the rest of the network.
 DEEP = 0.8
+
+
+def of_output(loss: Callable[..., Any], inputs: Inputs) -> Callable[[object], torch.Tensor]:
+    """The user's loss as a function of the model's output alone, with the target or the batch that it takes.
+
+    It gives one number, a tensor without axes, and raises LossTargetError where the user's does not.
+    """
+    second = second_argument(loss)
+
+    def scalar(output: object) -> torch.Tensor:
+        # a copy: a loss may shift its labels in place
+        more = [tree_map(_copied, inputs.batch if second == "batch" else inputs.target)] if second else []
+        try:
+            value = loss(output, *more)
+        except Exception as error:
+            place = traceback_position(error.__traceback__)
+            at = "" if place is None else f" at {place.file}:{place.line}"
+            raise LossTargetError(f"the loss fails{at}: {type(error).__name__}: {_first_line(error)}") from error
+        if not isinstance(value, torch.Tensor):
+            raise LossTargetError(f"the loss gives a {type(value).__name__}, not a tensor with one number")
+        if value.numel() != 1:
+            raise LossTargetError(
+                f"the loss gives a tensor of shape {tuple(value.shape)}, not one number; take its mean"
+            )
+        if not value.requires_grad and torch.is_grad_enabled():
+            raise LossTargetError(
+                "the loss has no gradient: nothing differentiable leads from the model's output to it; "
+                "look for detach(), item() or argmax() in it"
+            )
+        return value.reshape(())
+
+    return scalar
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def objective(graph: Graph, output: object, seed: int) -> torch.Tensor:

@@ -5,64 +5,68 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from stablelint.trace.contents import Contents
+from stablelint.trace.state import garbage_kept
+from stablelint.trace.switches import restored_switches
+from stablelint.trace.tensors import KeptTensor
 
 
 @contextlib.contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Restore everything that a measurement may change, also after an exception or Ctrl-C.
+def preserved(model: nn.Module, *, but: Collection[nn.Module] = ()) -> Iterator[None]:
+    """Restore everything that a measurement may change, also after an exception or Ctrl-C; ``but`` keep their changes.
 
-    Covers the values of parameters and buffers (BatchNorm statistics), gradients, train and eval flags per module,
-    ``requires_grad``, attributes that a forward pass assigns, and the random states of torch, CUDA, NumPy and Python.
+    Covers the values of parameters and buffers (BatchNorm statistics), gradients and hooks of tensors, train and eval
+    flags per module, ``requires_grad``, attributes that a forward pass assigns with the containers, plain objects,
+    tensors and generators in them, the random states of torch, CUDA, NumPy and Python, and the switches of
+    :data:`~stablelint.trace.switches.SWITCHES`. Costs one copy of all parameters and buffers. Meanwhile no tensor has a
+    gradient: what flows in is not added to the user's.
     """
-    modules = [(module, _Snapshot(module)) for module in model.modules()]
-    tensors = [
-        (tensor, tensor.detach().clone())
-        for tensor in (*model.parameters(), *model.buffers())
-        if not _uninitialised(tensor)
-    ]
-    leaves = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    with random_states():
+    with garbage_kept():
+        contents = Contents([module for module in model.modules() if module not in but], but)
+        registered = {id(each) for each in (*model.parameters(), *model.buffers())}
+        tensors = [KeptTensor(each, registered=id(each) in registered) for each in contents.tensors]
+    with contextlib.ExitStack() as stack:  # whatever cannot be put back keeps nothing else from it
+        stack.enter_context(random_states())
+        stack.enter_context(restored_switches())
+        stack.callback(contents.restore)
+        stack.callback(_restore, tensors)
+        for tensor in tensors:
+            tensor.set_gradient_aside()
+        yield
+
+
+def _restore(tensors: list[KeptTensor]) -> None:
+    for tensor in tensors:
+        tensor.restore()
+
+
+@contextlib.contextmanager
+def materialised(model: nn.Module) -> Iterator[None]:
+    """Around a forward pass that gives lazy modules their shapes and initial values: it leaves nothing else behind."""
+    lazy = [each for each in model.modules() if isinstance(each, LazyModuleMixin) and each.has_uninitialized_params()]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(preserved(model, but=lazy))
+        handles: dict[nn.Module, Any] = {}
+
+        def settle(module: nn.Module, _: Any) -> None:
+            """Called right after the module's own hook has given it its shapes."""
+            handles.pop(module).remove()
+            stack.enter_context(preserved(module))
+
+        for module in lazy:
+            handles[module] = module.register_forward_pre_hook(settle)
         try:
             yield
         finally:
-            for module, snapshot in modules:
-                snapshot.restore(module)
-            with torch.no_grad():
-                for tensor, value in tensors:
-                    if tensor.shape == value.shape:
-                        tensor.data.copy_(value)
-            for parameter, requires_grad, grad in leaves:
-                parameter.requires_grad_(requires_grad)
-                parameter.grad = grad
-
-
-class _Snapshot:
-    """A shallow copy of one module's attributes and registries."""
-
-    REGISTRIES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-
-    def __init__(self, module: nn.Module) -> None:
-        self.attributes = dict(module.__dict__)
-        self.registries = {name: dict(module.__dict__[name]) for name in self.REGISTRIES if name in module.__dict__}
-
-    def restore(self, module: nn.Module) -> None:
-        module.__dict__.clear()
-        module.__dict__.update(self.attributes)
-        for name, items in self.registries.items():
-            registry = module.__dict__[name]
-            # by identity: a forward may rebind a buffer, and == of tensors is no truth value
-            if [(key, id(item)) for key, item in registry.items()] != [(key, id(item)) for key, item in items.items()]:
-                registry.clear()
-                registry.update(items)
-
-
-def _uninitialised(tensor: torch.Tensor) -> bool:
-    return torch.nn.parameter.is_lazy(tensor)
+            for handle in handles.values():
+                handle.remove()
 
 
 @contextlib.contextmanager
@@ -71,8 +75,9 @@ def random_states() -> Iterator[None]:
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices):
             yield
     finally:
         random.setstate(python_state)

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
+from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.discover import Found, discover, named, no_model
-from stablelint.targets.inputs import Maker, check_example, example, from_library, infer
+from stablelint.targets.inputs import INPUT_SEED, Loss, Maker, check_example, example, example_loss, from_library, infer
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
@@ -31,9 +32,6 @@ from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 if TYPE_CHECKING:
     from stablelint.trace import Origins
 
-# Weights and inputs drawn from one seed would be the same numbers.
-_INPUT_SEED = 1_000_003
-
 
 @dataclass
 class Built:
@@ -41,6 +39,7 @@ class Built:
 
     The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
     their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
+    ``loss`` is the user's, None without one.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Built:
     origins: Origins | None
     remarks: tuple[str, ...]
     rebuild: Callable[[int], tuple[nn.Module, Inputs]]
+    loss: Loss | None = None
 
 
 @dataclass
@@ -160,7 +160,7 @@ def _built(source: _Source) -> Built:
     model, origins, remarks = source.first or _build(source)
     source.first = None
     attempts = Attempts(model, lambda: _construct(source, 0, observe=False)[0])
-    maker, remark = _maker(source, model, attempts)
+    maker, remark, loss = _maker(source, model, attempts)
     inputs = _inputs(source, maker, 0, model)
     _materialise(model, inputs)
 
@@ -176,7 +176,7 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    return Built(source.name, model, inputs, origins, remarks + ((remark,) if remark else ()), rebuild)
+    return Built(source.name, model, inputs, origins, remarks + ((remark,) if remark else ()), rebuild, loss)
 
 
 def _build(source: _Source) -> _First:
@@ -203,23 +203,28 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None]:
-    given = example(model, source.found.value, source.module, source.name.rpartition(":")[0])
+def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None, Loss | None]:
+    """What makes inputs, a remark about them, and the user's loss."""
+    loss = example_loss(model, source.found.value, source.module, source.name)
+    given = example(model, source.found.value, source.module, source.name.rpartition(":")[0], loss)
     if given is not None:
-        inputs = _inputs(source, given.make, 0, model)
         try:
+            inputs = _inputs(source, given.make, 0, model)
             check_example(attempts, inputs, given, source.name)
         except InputTargetError:
-            # One example_inputs() in a file of several models need not be meant for all of them.
+            # One example_inputs() in a file of several models need not be meant for all of them, nor its loss.
             if not source.shared or "of the model" in given.where:
                 raise
+            loss = None
         else:
-            return given.make, None
+            return given.make, None, loss
+    elif second_argument(loss):
+        raise InputTargetError(f"example_loss of {source.name} takes a target; give it in example_inputs: (x, target)")
     if source.library is not None and source.library.inputs is not None:
         told = from_library(source.library, model, attempts)
         if told is not None:
-            return told
-    return infer(model, attempts, source.name, in_file=source.module is not None)
+            return *told, loss
+    return *infer(model, attempts, source.name, in_file=source.module is not None), loss
 
 
 def _construct(
@@ -240,9 +245,9 @@ def _construct(
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
-    seed_everything(_INPUT_SEED + seed)
+    seed_everything(INPUT_SEED + seed)
     with sentence(InputTargetError, "while example inputs are made", source.name):
-        return maker(_INPUT_SEED + seed, model)
+        return maker(INPUT_SEED + seed, model)
 
 
 def _without_parts(sources: list[_Source]) -> list[_Source]:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from stablelint.errors import InputTargetError
+from stablelint.feed import Batches, arrange, is_loader, second_argument
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts, Outcome
 from stablelint.targets.config_inputs import code, inputs_from_config, only_text
@@ -33,6 +34,11 @@ _DEEPEST_REPAIR = 6
 # A real pass through a larger model than this only to check the range of its ids is too dear.
 _LARGEST_REAL = 300_000_000
 
+#: Weights and inputs drawn from one seed would be the same numbers: this is added for inputs.
+INPUT_SEED = 1_000_003
+
+#: Of the output, or of the output and the target or the batch.
+Loss = Callable[..., torch.Tensor]
 #: Makes inputs from a seed; ``model`` is the instance that they are for.
 Maker = Callable[[int, nn.Module], Inputs]
 
@@ -45,17 +51,35 @@ class Example:
     where: str
 
 
-def example(model: nn.Module, value: Any, module: ModuleType | None, where: str) -> Example | None:
+def example(
+    model: nn.Module, value: Any, module: ModuleType | None, where: str, loss: Loss | None = None
+) -> Example | None:
     """The user's inputs for a model: on the model, on the factory, in the file, or Lightning's attribute."""
     if getattr(model, "example_inputs", None) is not None:
-        return Example(lambda _, each: _evaluated(each.example_inputs), "example_inputs of the model")
+        return Example(_maker(lambda each: each.example_inputs, loss), "example_inputs of the model")
     for owner, place in ((value, "the factory"), (module, where)):
         given = getattr(owner, "example_inputs", None)
         if given is not None:
-            return Example(partial(_ignoring_model, given), f"example_inputs of {place}")
+            return Example(_maker(partial(_ignoring_model, given), loss), f"example_inputs of {place}")
     if getattr(model, "example_input_array", None) is not None:
-        return Example(lambda _, each: _evaluated(each.example_input_array), "example_input_array of the model")
+        return Example(_maker(lambda each: each.example_input_array, loss), "example_input_array of the model")
     return None
+
+
+def example_loss(model: nn.Module, value: Any, module: ModuleType | None, target: str) -> Loss | None:
+    """The user's loss for a model, looked for where its inputs are.
+
+    Raises InputTargetError when it is no function, or one of more than the output and a target or batch.
+    """
+    loss = next((each for owner in (model, value, module) if (each := getattr(owner, "example_loss", None))), None)
+    if loss is None:
+        return None
+    if not callable(loss):
+        raise InputTargetError(
+            f"example_loss of {target} is a {type(loss).__name__}, not a function of the output (and a target or batch)"
+        )
+    second_argument(loss)
+    return cast(Loss, loss)
 
 
 def check_example(attempts: Attempts, inputs: Inputs, given: Example, target: str) -> None:
@@ -252,9 +276,22 @@ def _template(model: nn.Module) -> str:
     return "(torch.randn(...),)" if only == "..." else f"({only},)"
 
 
-def _ignoring_model(value: Any, seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)
-    return _evaluated(value)
+def _ignoring_model(value: Any, model: nn.Module) -> Any:  # noqa: ARG001 (inputs need not be the model's own)
+    return value
 
 
-def _evaluated(value: Any) -> Inputs:
-    return Inputs.of(value() if callable(value) and not isinstance(value, torch.Tensor) else value)
+def _maker(read: Callable[[nn.Module], Any], loss: Loss | None) -> Maker:
+    """What the user gave is evaluated anew for each seed, but a loader gives one batch after the other."""
+    batches: Batches | None = None
+
+    def make(seed: int, model: nn.Module) -> Inputs:
+        nonlocal batches
+        if batches is None:
+            value = read(model)
+            value = value() if callable(value) and not isinstance(value, torch.Tensor) else value
+            if not is_loader(value):
+                return arrange(model, value, loss)
+            batches = Batches(value)
+        return arrange(model, batches[seed % INPUT_SEED], loss, loader=True)
+
+    return make

@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,44 +18,29 @@ from torch.nn.parameter import is_lazy
 
 from stablelint.inputs import Inputs
 from stablelint.trace.bindings import storage_of
+from stablelint.trace.contents import Contents
 from stablelint.trace.modules import is_scripted
 from stablelint.trace.origins import Origins, observe_build
 from stablelint.trace.provenance import fake_weight
-
-_TABLES = ("_parameters", "_buffers", "_modules")
+from stablelint.trace.tensors import KeptTensor
 
 
 @contextmanager
 def restored_attributes(model: nn.Module) -> Iterator[None]:
-    """Undo what a forward pass assigns to modules, and appends to their lists and dictionaries."""
-    saved = [(module, _snapshot(module)) for module in model.modules() if not is_scripted(module)]
+    """Undo what a forward pass changes in modules but for their parameters and buffers.
+
+    That is what it assigns, and changes in the objects, lists, dictionaries and tensors that are assigned to them.
+    """
+    contents = Contents(model.modules())
+    tables = [table for each in model.modules() if not is_scripted(each) for table in (each._parameters, each._buffers)]
+    registered = {id(each) for table in tables for each in table.values()}
+    tensors = [KeptTensor(each) for each in contents.tensors if id(each) not in registered]
     try:
         yield
     finally:
-        for module, (attributes, contents) in saved:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            for container, content in contents:
-                _refill(container, content)
-
-
-def _snapshot(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
-    attributes = dict(module.__dict__)
-    containers = [value for value in attributes.values() if type(value) in (list, dict, set) or _is_ordered(value)]
-    return attributes, [(container, container.copy()) for container in containers]
-
-
-def _is_ordered(value: Any) -> bool:
-    return isinstance(value, dict) and type(value).__name__ == "OrderedDict"
-
-
-def _refill(container: Any, content: Any) -> None:
-    if isinstance(container, list):
-        if len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
-            container[:] = content
-    else:
-        container.clear()
-        container.update(content)
+        contents.restore()
+        for tensor in tensors:
+            tensor.restore()
 
 
 @contextmanager

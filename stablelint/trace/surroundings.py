@@ -170,7 +170,7 @@ def _of_value(value: Any, seen: set[int], depth: int) -> Iterator[_Place]:
         yield from (_cell(each) for each in value.__closure__ or ())
         inner = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), vars(value))
         inner += tuple(_content(each) for each in value.__closure__ or ())
-    if _is_plain(value):
+    if is_plain(value):
         seen.add(id(value))
         attributes = value.__dict__
         yield _Place(lambda: dict(attributes), dict(attributes), lambda before: _refill(attributes, before))
@@ -180,7 +180,7 @@ def _of_value(value: Any, seen: set[int], depth: int) -> Iterator[_Place]:
         yield from _of_value(each, seen, depth - 1)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether attributes of ``value`` are the user's data: no class, function, file or part of torch."""
     kind = type(value)
     if issubclass(kind, (type, ModuleType, FunctionType)) or _is_foreign(kind):
@@ -251,6 +251,6 @@ def _holds_fake(value: Any, seen: set[int], depth: int) -> bool:
         return False
     seen.add(id(value))
     inner: Any = _elements(value) if issubclass(type(value), (*_CONTAINERS, tuple, frozenset)) else ()
-    if _is_plain(value):
+    if is_plain(value):
         inner = (*inner, *value.__dict__.values())
     return any(_holds_fake(each, seen, depth - 1) for each in inner)

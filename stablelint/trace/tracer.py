@@ -34,6 +34,7 @@ from stablelint.trace.patches import (
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
 from stablelint.trace.surroundings import restored_surroundings
+from stablelint.trace.switches import restored_switches
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
 from stablelint.trace.weights import describe, input_moments
@@ -82,6 +83,7 @@ def trace(
         try:
             with ExitStack() as stack:
                 stack.enter_context(state.preserved_rng(0))
+                stack.enter_context(restored_switches())
                 stack.enter_context(state.garbage_kept())
                 stack.enter_context(forgotten_fakes(model))
                 stack.enter_context(restored_surroundings(model))
@@ -91,7 +93,7 @@ def trace(
             if _on_meta(model):
                 raise TraceTargetError(f"{explain(error)} (on tensors without values)") from error
             reason = _first_line(error)
-        with state.preserved_rng(0), state.restored_buffers(model):
+        with state.preserved_rng(0), restored_switches(), state.restored_buffers(model):
             found = _real(model, inputs, origins, listener)
         remark = f"the forward pass fails on tensors without values ({reason}); stablelint ran it on real ones"
         return Trace(found.graph, found.fx, found.output, (remark, *found.remarks))

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rule": {"finding"},
     "inputs": set(),
     "whatif": {"errors"},
+    "feed": {"errors", "inputs"},
     # the evidence, and what is told from it
     "graph": WORDS,
     "signals": WORDS | {"graph"},
@@ -40,14 +41,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what runs models
     "trace": WORDS | EVIDENCE,
     "predict": WORDS | EVIDENCE,
-    "probe": WORDS | EVIDENCE | {"trace"},
-    "targets": WORDS | {"trace"},
+    "probe": WORDS | EVIDENCE | {"trace", "feed"},
+    "targets": WORDS | {"trace", "feed"},
     # one run, and who asks for it
     "api": WORDS | EVIDENCE | RULES | STEPS | TORCH | {"rulebook", "config", "whatif"},
-    "jobs": WORDS | STEPS | TORCH | {"rulebook", "config", "whatif", "api"},  # the parent names them by path only
+    "jobs": WORDS
+    | STEPS
+    | TORCH
+    | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only
     "options": set(),
     "cli": WORDS | {"report", "options", "rulebook", "config", "api"},
-    "pytest_stablelint": WORDS | {"report", "suppress", "rulebook", "config", "api"},
+    "pytest_stablelint": WORDS | {"feed", "report", "suppress", "rulebook", "config", "api"},
 }
 
 

@@ -22,7 +22,7 @@ def asked(monkeypatch):
     import stablelint.api
 
     asked = []
-    def check_model(model, inputs, *, config, name, probe, rebuild=None, origins=None, loss=None):
+    def check_model(model, inputs, *, config, name, probe, rebuild=None, origins=None, loss=None, batches=None):
         asked.append((inputs, config, probe, loss))
         if (reason := getattr(model, "reason", None)):
             return TargetReport(name, "failed", reason)

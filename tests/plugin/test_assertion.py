@@ -161,3 +161,27 @@ def test_a_broken_configuration_is_one_sentence(run: Run, pytester: pytest.Pytes
     pytester.makepyprojecttoml("[tool.stablelint]\nfail-onn = 'error'\n")
     result = run("def test_net(stablelint): stablelint.assert_stable(Net(), X)")
     result.stdout.fnmatch_lines(['E*Failed: *pyproject.toml: *fail-onn: unknown key; did you mean "fail-on"[?]'])
+
+
+def test_loaders_and_batches_reach_the_check(run: Run) -> None:
+    result = run(
+        """
+from torch.utils.data import DataLoader, TensorDataset
+
+def test_net(stablelint, asked):
+    loader = DataLoader(TensorDataset(X), batch_size=1)
+    stablelint.check(Net(), loader)
+    stablelint.check(Net(), [X, X], batches=2)
+    stablelint.check(Net(), [X, X])
+    assert asked[0][0] is loader
+    assert isinstance(asked[1][0], list)
+    assert asked[2][0].args == ([X, X],)
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_batches_of_what_is_no_loader_are_refused(run: Run) -> None:
+    result = run("def test_net(stablelint): stablelint.check(Net(), X, mask=X, batches=2)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*batches counts the batches of a loader: pass it alone after the model*"])

@@ -33,6 +33,16 @@ def test_short(stablelint, layers):
 """
 
 
+FED = """
+from torch.utils.data import DataLoader, TensorDataset
+
+def test_fed(stablelint):
+    data = TensorDataset(torch.randn(32, 16), torch.arange(32) % 16)
+    loss = nn.CrossEntropyLoss()
+    stablelint.assert_stable(mlp(nn.GELU, 3), DataLoader(data, batch_size=8, shuffle=True), loss=loss, batches=2)
+    stablelint.assert_stable(mlp(nn.GELU, 3), X, torch.arange(8), loss=loss)
+"""
+
 IGNORED = """
 class Net(nn.Module):
     def __init__(self):
@@ -66,9 +76,9 @@ def test_wrong(stablelint):
 
 
 def test_a_broken_model_fails_and_a_healthy_or_ignored_one_passes(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(MODELS + BROKEN + HEALTHY + IGNORED)
+    pytester.makepyfile(MODELS + BROKEN + HEALTHY + FED + IGNORED)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(["Sequential is not stable: * error*", "*SL101 deep-sigmoid-chain*"])
 
 

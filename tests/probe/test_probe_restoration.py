@@ -1,208 +1,231 @@
-"""A measurement leaves the model and the process as they were, also when it is interrupted."""
+"""A measurement leaves the model, its inputs and the process as they were, also when it is interrupted.
+
+The models that are named in ``ALWAYS`` are looked at in every run, all of them in ``pytest -m zoo``.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+import contextlib
+import gc
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from architectures_to_restore import RELEASED
+from footprint import Footprint
+from layers_to_restore import SMALL
+from models_to_restore import Make, lazy, row
 from torch import nn
-from torch.nn import functional as F
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules import module as module_hooks
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from stablelint.errors import TraceTargetError
+from stablelint.api import check_model
+from stablelint.errors import TargetError
 from stablelint.inputs import Inputs
 from stablelint.probe import measure
+from stablelint.trace import tensors_in
 
-
-class Stateful(nn.Module):
-    """Assigns attributes and buffers in its forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 8)
-        self.register_buffer("calls", torch.zeros(()))
-        self.last: torch.Tensor | None = None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        self.last = self.fc(x)
-        self.seen = True
-        return self.last.relu_()
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.emb = nn.Embedding(20, 8)
-        self.head = nn.Linear(8, 20, bias=False)
-        self.head.weight = self.emb.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.tanh(self.emb(ids)))
-
-
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.attention(x, x, x)[0]
-
-
-class Frozen(nn.Module):
-    """A frozen trunk with a zero-initialised head: requires_grad flags and zero weights must survive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU()).requires_grad_(False)
-        self.head = nn.Linear(8, 2)
-        nn.init.zeros_(self.head.weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x))
-
-
-def half_eval() -> nn.Module:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout2d(0.5))
-    model[1].eval()
-    return model
-
-
-MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...] | None]] = {
-    "batch norm partly in eval, in-place ReLU, dropout": (half_eval, (4, 3, 8, 8)),
-    "whole model in eval": (lambda: nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)).eval(), (8, 8)),
-    "state assigned in forward": (Stateful, (4, 8)),
-    "tied weights": (Tied, None),
-    "multi-head attention": (Attention, (2, 5, 8)),
-    "frozen body, zero head": (Frozen, (4, 8)),
-    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)), (4, 8)),
-    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), (4, 8)),
-    "recurrent": (lambda: nn.Sequential(nn.Linear(8, 8), nn.GRUCell(8, 8)), (4, 8)),
+ALWAYS = {
+    "in-place ReLU, batch norm partly in eval, dropout",
+    "whole model in eval",
+    "state of every kind",
+    "random generators of its own",
+    "hooks of modules and tensors, gradients that are there",
+    "hooks and modules that the forward adds",
+    "flags that the forward toggles",
+    "values and memory of weights changed by the forward",
+    "a buffer that takes the graph into itself",
+    "parts that are not registered",
+    "structured inputs that are written into",
+    "spectral norm and weight norm of old",
 }
+ALL = SMALL | RELEASED
 
 
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    return {
-        "tensors": {name: value.clone() for name, value in model.state_dict().items()},
-        "grads": {name: parameter.grad for name, parameter in model.named_parameters()},
-        "requires_grad": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
-        "training": {name: module.training for name, module in model.named_modules()},
-        "identities": {name: id(value) for name, value in [*model.named_parameters(), *model.named_buffers()]},
-        "attributes": {name: set(vars(module)) for name, module in model.named_modules()},
-        "hooks": {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in model.named_modules()},
-        "random": (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()),
-        "modes": (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")),
-    }
+def cases(makes: dict[str, Make]) -> pytest.MarkDecorator:
+    rows = [
+        pytest.param(make, id=name, marks=() if name in ALWAYS else pytest.mark.zoo) for name, make in makes.items()
+    ]
+    return pytest.mark.parametrize("make", rows)
 
 
-def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    for name, value in before["tensors"].items():
-        assert torch.equal(value, after["tensors"][name]), name
-    for key in ("grads", "requires_grad", "training", "identities", "attributes", "hooks", "modes"):
-        assert before[key] == after[key], key
-    assert torch.equal(before["random"][0], after["random"][0])
-    assert before["random"][1] == after["random"][1]
-    assert np.array_equal(before["random"][2], after["random"][2])
+def test_there_are_forty_models() -> None:
+    assert len(ALL) >= 40
+    assert set(SMALL) >= ALWAYS
 
 
-def inputs(shape: tuple[int, ...] | None) -> Inputs:
-    return Inputs(torch.randint(20, (4, 6)) if shape is None else torch.randn(shape))
-
-
-@pytest.mark.parametrize(("build", "shape"), MODELS.values(), ids=MODELS.keys())
-def test_nothing_of_a_model_changes(build: Callable[[], nn.Module], shape: tuple[int, ...] | None) -> None:
+@contextlib.contextmanager
+def untouched(make: Make) -> Iterator[tuple[nn.Module, Inputs]]:
+    """A model with inputs, which what happens inside must not change."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, given = build(), inputs(shape)
-    before = snapshot(model)
-    measure(model, given, seeds=2)
-    assert_same(before, snapshot(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries' own
+        model, given = make()
+        before = Footprint(model, given.args, given.kwargs)
+        try:
+            yield model, given
+            gc.collect()
+            before.assert_same(Footprint(model, given.args, given.kwargs))
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.use_deterministic_algorithms(False)
+            torch.set_grad_enabled(True)
 
 
-class Interrupted(nn.Module):
-    """Fails at a given call, after it has changed what it could."""
-
-    def __init__(self, error: type[BaseException], call: int) -> None:
-        super().__init__()
-        self.fc, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
-        self.gate = nn.Parameter(torch.zeros(8))
-        self.error, self.call = error, call
-        self.count = [0]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.count[0] += 1
-        random.random()
-        np.random.random()
-        x = self.norm(self.fc(x))
-        if self.count[0] >= self.call:
-            raise self.error("enough")
-        return F.dropout(x * self.gate)
+@contextlib.contextmanager
+def watching(heard: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+    """Call ``heard`` with the output of each module that has run."""
+    handle = module_hooks.register_module_forward_hook(lambda module, args, output: heard(module, output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
-@pytest.mark.parametrize("call", [1, 2, 3])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_or_ctrl_c_in_the_forward_pass_leaves_nothing_behind(error: type[BaseException], call: int) -> None:
-    model, given = Interrupted(error, call), inputs((4, 8))
-    before = snapshot(model)
-    with pytest.raises((error, TraceTargetError)):
+@cases(ALL)
+def test_nothing_changes_and_nothing_is_kept_alive(make: Make) -> None:
+    seen: list[StorageWeakRef] = []
+
+    def collect(module: nn.Module, output: Any) -> None:
+        strided = [x for x in tensors_in(output) if x.layout is torch.strided]
+        seen.extend(StorageWeakRef(x.untyped_storage()) for x in strided if x.untyped_storage()._cdata not in own)
+
+    with untouched(make) as (model, given):
+        own = Footprint(model, given.args, given.kwargs).storages()
+        with watching(collect):
+            found = measure(model, given, seeds=2)
+        gc.collect()
+        assert seen
+        assert found[1].by_op
+        assert [reference for reference in seen if not reference.expired()] == []
+
+
+@cases(SMALL)
+def test_a_deep_measurement_changes_nothing(make: Make) -> None:
+    with untouched(make) as (model, given):
+        _, signals = measure(model, given, seeds=1, deep=True)
+        assert signals.deep is not None
+        # what cannot be trained for two steps has no learning rates; the others did move their weights
+        fits = signals.deep.learning.fits if signals.deep.learning is not None else ()
+        assert signals.deep.failed or any(fit.last != fit.first for fit in fits)
+
+
+@cases(SMALL)
+def test_a_prediction_changes_nothing(make: Make) -> None:
+    with untouched(make) as (model, given):
+        assert check_model(model, given, probe=False).signals is not None
+
+
+@cases(ALL)
+def test_an_error_in_the_middle_of_the_forward_pass_leaves_nothing_behind(make: Make) -> None:
+    with untouched(make) as (model, given):
+        calls = 0
+
+        def fail(module: nn.Module, output: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls >= 2:
+                raise ValueError("enough")
+
+        with watching(fail), pytest.raises(TargetError, match="enough"):
+            measure(model, given, seeds=2)
+
+
+@cases(ALL)
+def test_ctrl_c_in_the_backward_pass_leaves_nothing_behind(make: Make) -> None:
+    def stop(grad: torch.Tensor) -> None:
+        raise KeyboardInterrupt
+
+    def listen(module: nn.Module, output: Any) -> None:
+        for value in tensors_in(output):
+            if value.grad_fn is not None:
+                value.grad_fn.register_prehook(lambda grads: stop(grads[0]))
+
+    with untouched(make) as (model, given), watching(listen), pytest.raises(KeyboardInterrupt):
         measure(model, given, seeds=2)
-    assert_same(before, snapshot(model))
 
 
-@pytest.mark.parametrize(("build", "shape"), MODELS.values(), ids=MODELS.keys())
-def test_a_deep_measurement_changes_nothing(build: Callable[[], nn.Module], shape: tuple[int, ...] | None) -> None:
+@cases(SMALL)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_in_the_loss_leaves_nothing_behind(make: Make, error: type[BaseException]) -> None:
+    def loss(output: object) -> torch.Tensor:
+        raise error("enough")
+
+    with untouched(make) as (model, given), pytest.raises((TargetError, error)):
+        measure(model, given, seeds=2, loss=loss)
+
+
+@cases(SMALL)
+def test_an_error_in_the_backward_pass_leaves_nothing_behind(make: Make) -> None:
+    class Breaks(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            raise ValueError("enough")
+
+    def loss(output: object) -> torch.Tensor:
+        return Breaks.apply(tensors_in(output)[0].sum())
+
+    with untouched(make) as (model, given), pytest.raises((TargetError, ValueError), match="enough"):
+        measure(model, given, seeds=2, loss=loss)
+
+
+def test_ctrl_c_in_a_deep_measurement_leaves_nothing_behind() -> None:
+    steps = 0
+
+    def stop(optimiser: object, args: object, keywords: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise KeyboardInterrupt
+
+    handle = register_optimizer_step_post_hook(stop)
+    try:
+        with untouched(SMALL["state of every kind"]) as (model, given), pytest.raises(KeyboardInterrupt):
+            measure(model, given, seeds=1, deep=True)
+    finally:
+        handle.remove()
+    assert steps == 3  # the weights did move
+
+
+def test_lazy_layers_get_their_shapes_and_nothing_else_changes() -> None:
     torch.manual_seed(0)
-    model, given = build(), inputs(shape)
-    before = snapshot(model)
-    _, signals = measure(model, given, seeds=1, deep=True)
-    assert signals.deep is not None
-    assert signals.deep.failed == ()
-    # the weights did move in between
-    assert signals.deep.learning is not None
-    assert any(fit.last != fit.first for fit in signals.deep.learning.fits)
-    assert_same(before, snapshot(model))
+    model, given = lazy()
+    known = (model.fc, model.head, model.known, model.count)
+    before = Footprint(nn.Identity(), *known, *given.args)
+    measure(model, given, seeds=1)
+    before.assert_same(Footprint(nn.Identity(), *known, *given.args), but="model")
+    assert model.late.weight.shape == (8, 32)
+    assert model.norm.num_batches_tracked == 0  # the pass that gave it its shape has not counted
+    assert torch.equal(model.norm.running_mean, torch.zeros(4))
+    again = Footprint(model, *given.args)
+    measure(model, given, seeds=2, deep=True)
+    again.assert_same(Footprint(model, *given.args))
 
 
-def test_a_deep_measurement_that_is_interrupted_changes_nothing() -> None:
-    class Interrupts(Stateful):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if self.training and torch.is_grad_enabled() and not torch.equal(self.fc.weight, self.first):
-                raise KeyboardInterrupt  # the first pass after an optimiser step
-            return super().forward(x)
-
-    torch.manual_seed(0)
-    model = Interrupts()
-    model.first = model.fc.weight.detach().clone()
-    given = Inputs(torch.randn(4, 8))
-    before = snapshot(model)
-    with pytest.raises(KeyboardInterrupt):
-        measure(model, given, seeds=1, deep=True)
-    assert_same(before, snapshot(model))
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode", "autocast"])
+def test_the_mode_around_a_measurement_is_kept(mode: str) -> None:
+    around: dict[str, Callable[[], Any]] = {
+        "no_grad": torch.no_grad,
+        "inference_mode": torch.inference_mode,
+        "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    }
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    with around[mode](), untouched(lambda: (model, row())) as (_, given):  # inference mode: no tensor with a gradient
+        _, signals = measure(model, given, seeds=2)
+    assert all(signal.grad_rms for signal in signals.trunk)
 
 
-def test_existing_gradients_are_kept() -> None:
-    model = nn.Linear(4, 4)
-    model(torch.randn(2, 4)).sum().backward()
-    assert model.weight.grad is not None
-    before = model.weight.grad.clone()
+def test_a_graph_of_an_earlier_pass_is_still_good() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    pending = model(torch.randn(2, 4)).sum()
     measure(model, Inputs(torch.randn(2, 4)), seeds=1)
-    assert torch.equal(model.weight.grad, before)
-
-
-def test_the_inputs_of_the_user_are_not_written_into() -> None:
-    class Writes(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x.mul_(2)
-            return self.fc(x)
-
-    given = torch.ones(3, 4)
-    measure(Writes(), Inputs(given), seeds=1)
-    assert torch.equal(given, torch.ones(3, 4))
-    assert not given.requires_grad
+    pending.backward()
+    assert model[0].weight.grad is not None

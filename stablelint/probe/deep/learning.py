@@ -21,6 +21,7 @@ from stablelint.probe.batches import differentiable
 from stablelint.probe.state import preserved, seed_everything
 from stablelint.probe.tensor_statistics import rms
 from stablelint.signals import Fit, Learning
+from stablelint.trace.tensors import KeptTensor
 
 #: What people use, from the careful to the bold: at the smallest rate a healthy deep network still moves within the
 #: steps, at the largest ones many that need a warm-up are lost. `scripts/measure_deep.py` tries them.
@@ -105,7 +106,7 @@ def _losses(
     else:
         chosen = torch.optim.Adam(parameters, lr=rate)
     buffers = [
-        (module, name, buffer, buffer.detach().clone())
+        (module, name, KeptTensor(buffer, registered=True))
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -120,6 +121,6 @@ def _losses(
         current.backward()  # type: ignore[no-untyped-call]
         chosen.step()
         # only the weights move from step to step: a count of the calls, say, is that of the first one
-        for module, name, buffer, kept in buffers:
-            module._buffers[name] = buffer
-            buffer.data.copy_(kept)
+        for module, name, kept in buffers:
+            module._buffers[name] = kept.tensor
+            kept.restore()
