@@ -189,6 +189,7 @@ def probe(
     """Measure a model and show the signal block by block."""
     from stablelint import api
     from stablelint.report.measured import render_measured, render_measured_json
+    from stablelint.report.words import draws_blocks
 
     asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
     if curvature and options.get("deep"):
@@ -209,7 +210,8 @@ def probe(
         found += measured
         for name, value, remarks in measured:
             if format_ == "text":
-                _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
+                text = render_measured(name, value, _width(), colours, fine=draws_blocks(sys.stdout), **asked)
+                _say(text + "\n", colours)
             for remark in remarks:
                 click.echo(f"note: {remark}", err=True)
     if format_ == "json":
