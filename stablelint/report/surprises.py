@@ -23,7 +23,7 @@ def render_surprises(found: Comparison, width: int, paint: Paint) -> list[str]:
     head = "here the model or its prediction surprises (! marks the blocks behind):"
     lines = ["", *(paint(line, "warning") for line in wrap(head, width))]
     for each in found.surprises[:_SHOWN]:
-        lines += wrap(_words(each, width), width, rest=2 * INDENT)
+        lines += wrap(surprise_words(each, width), width, rest=2 * INDENT)
     if len(found.surprises) > _SHOWN:
         lines += wrap(f"and {count(len(found.surprises) - _SHOWN, 'more place')} (--format json has all)", width)
     return lines
@@ -49,7 +49,8 @@ def surprise_data(surprise: Surprise) -> dict[str, Any]:
     }
 
 
-def _words(surprise: Surprise, width: int) -> str:
+def surprise_words(surprise: Surprise, width: int = 240) -> str:
+    """One sentence; ``width`` is that of the line, from which the length of its path follows."""
     cause = surprise.cause
     if surprise.quantity == "rms":
         verb = "has rms"
@@ -59,10 +60,10 @@ def _words(surprise: Surprise, width: int) -> str:
     band = f"({number(surprise.low)} to {number(surprise.high)})"
     more = f", at {surprise.places} such sites" if surprise.places > 1 else ""
     guess = "; the prediction has no rule for this op" if surprise.guessed else ""
-    return f"{place(cause.site, width)} {plain(cause.label)} {verb} {numbers} {band}{more}{guess}"
+    return f"{_place(cause.site, width)} {plain(cause.label)} {verb} {numbers} {band}{more}{guess}"
 
 
-def place(site: Site, width: int) -> str:
+def _place(site: Site, width: int) -> str:
     """File and line; of a path that is longer than half a line only the file's name."""
     if len(str(site)) <= width // 2 or site.file is None:
         return str(site)

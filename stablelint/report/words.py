@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 INDENT = "    "
 
@@ -37,15 +37,6 @@ def shorten(text: str, room: int) -> str:
     """``text`` in at most ``room`` characters, cut at ``…``."""
     text = plain(text)
     return text if len(text) <= room else text[: room - 1] + "…"
-
-
-def draws_blocks(stream: TextIO) -> bool:
-    """Whether ``stream`` can hold block characters; logs in ASCII or a legacy code page cannot."""
-    try:
-        "█▏▎▍▌▋▊▉".encode(stream.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True
 
 
 class Paint:

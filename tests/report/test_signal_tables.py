@@ -92,6 +92,7 @@ def test_colour_adds_nothing_but_colour():
         ("transformer.h.11.attention", "t.h.11.attention"),
         ("a_long_name_without_any_dot", "a_long_name_wit…"),
         ("vision_transformer.py:250", "…nsformer.py:250"),
+        ("features.denseblock1.denselayer12.relu", "f.d1.d12.relu"),
         ("feature.pyramid.levels.3.conv", "f.p.l.3.conv"),
     ],
 )
