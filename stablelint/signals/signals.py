@@ -78,7 +78,7 @@ class Signal:
     def doubt(self, value: float, threshold: float) -> float | None:
         """The factor each way within which nine out of ten networks have ``value``, if ``threshold`` is in there.
 
-        ``value`` is one that goes with the gradient of this op; None where it was measured or is far enough away.
+        ``value`` is one that goes with the gradient of this op; None where it is far enough away.
         """
         if not self.grad_spread or not 0 < value < math.inf:
             return None
