@@ -10,7 +10,7 @@ from stablelint.report.numbers import number
 from stablelint.report.table import natural_width, table
 from stablelint.report.words import INDENT, Paint, wrap
 from stablelint.signals import Signal
-from stablelint.signals.comparison import Comparison
+from stablelint.signals.comparison import Block, Comparison, Quantity
 from stablelint.site import Site
 
 _FULL = 8  # characters of the longest bar
@@ -37,10 +37,10 @@ def render_blocks(found: Comparison, width: int, paint: Paint, *, fine: bool) ->
         ("op", [block.signal.name for block in blocks]),
         ("module", [block.signal.site.module for block in blocks]),
         (place, cells),
-        ("rms", [_value(block.signal.rms, block.signal.finite) for block in blocks]),
-        ("predicted", _marked([(block.rms, "rms" in block.off) for block in blocks])),
-        ("gradient", [_value(block.signal.grad_rms, block.signal.grad_finite) for block in blocks]),
-        ("predicted", _marked([(block.gradient, "gradient" in block.off) for block in blocks])),
+        ("rms", _marked(blocks, "rms")),
+        ("predicted", [_known(block.rms) for block in blocks]),
+        ("gradient", _marked(blocks, "gradient")),
+        ("predicted", [_known(block.gradient) for block in blocks]),
         ("", bars([block.signal.grad_rms for block in blocks], fine=fine)),
         ("dead", ["" if dead.get(block.number) is None else f"{dead[block.number]:.0%}" for block in blocks]),
     ]
@@ -91,10 +91,19 @@ def _bar(share: float, *, fine: bool) -> str:
     return "█" * full + _EIGHTHS[rest - 1 : rest]
 
 
-def _marked(values: Sequence[tuple[float | None, bool]]) -> list[str]:
-    """Numbers with a mark behind those that were missed; the others keep its room so that columns stay aligned."""
-    room = " " if any(off for _, off in values) else ""
-    return ["" if value is None else f"{number(value)}{'!' if off else room}" for value, off in values]
+def _marked(blocks: Sequence[Block], quantity: Quantity) -> list[str]:
+    """Measured numbers, with a mark behind those off their prediction; the others keep its room to stay aligned."""
+    room = " " if any(quantity in block.off for block in blocks) else ""
+    cells = []
+    for block in blocks:
+        signal = block.signal
+        value, finite = (signal.rms, signal.finite) if quantity == "rms" else (signal.grad_rms, signal.grad_finite)
+        cells.append(f"{number(value) if finite else 'NaN/inf'}{'!' if quantity in block.off else room}")
+    return cells
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else number(value)
 
 
 def _worst(rows: Iterable[Signal]) -> dict[int | None, float]:
@@ -104,7 +113,3 @@ def _worst(rows: Iterable[Signal]) -> dict[int | None, float]:
         if row.dead is not None:
             worst[row.block] = max(row.dead, worst.get(row.block, 0.0))
     return worst
-
-
-def _value(value: float | None, finite: bool) -> str:
-    return number(value) if finite else "NaN/inf"
