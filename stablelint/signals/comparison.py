@@ -172,23 +172,23 @@ def scale(measured: Signals, predicted: Signals) -> float | None:
 
 
 def _gaps(measured: Signals, predicted: Signals, quantity: Quantity) -> dict[int, Gap]:
-    """The sites up to the reference that have ``quantity`` in both tables, by op."""
+    """The sites up to the reference that have ``quantity`` in both tables, by op; no gradient without a reference."""
     last, factor = reference(measured, predicted), scale(measured, predicted)
-    if last is None or factor is None:
-        return {}
     back = quantity == "gradient"
-    noise = ROUNDING * max(row.grad_rms for row in measured.trunk if _sized(row.grad_rms))
+    if back and factor is None:
+        return {}
+    noise = ROUNDING * max((row.grad_rms for row in measured.trunk if _sized(row.grad_rms)), default=0.0)
     sure = _grad_spread if back else _rms_spread(predicted)
     found: dict[int, Gap] = {}
     for row in measured.rows:
         other = predicted.by_op.get(row.op)
-        if other is None or row.op > last[0].op:
+        if other is None or (last is not None and row.op > last[0].op):
             continue
         mine, theirs, spread = _value(row, quantity), _value(other, quantity), sure(other)
         if mine is None or theirs is None or spread is None:
             continue
         if back:
-            theirs *= factor
+            theirs *= factor or 1.0
             mine = 0.0 if theirs < LEAST and mine < noise else mine
         elif max(mine, theirs) > MASK:
             continue

@@ -104,6 +104,12 @@ def test_the_rms_begins_on_the_way_forward() -> None:
     assert [block.off for block in found.blocks] == [(), ("rms",), ("rms",), ("rms",), ()]
 
 
+def test_the_rms_needs_no_gradient() -> None:
+    """Where the backward pass is not finite the forward one is compared all the same."""
+    measured = chain([math.inf] * 3, [1.0, BEYOND, BEYOND])
+    assert lines(compare(measured, chain([1.0] * 3, [1.0] * 3, predicted=True), in_a_row(3)), "rms") == [11]
+
+
 def test_masks_are_no_activations() -> None:
     found = compare(chain([1.0] * 2, [3e38, 1.0]), chain([1.0] * 2, [1.0, 1.0], predicted=True), in_a_row(2))
     assert found.surprises == ()
