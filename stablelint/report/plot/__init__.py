@@ -31,7 +31,7 @@ def plotter(path: Path) -> Callable[[Sequence[Measured]], bytes]:
     if kind == "html":
         from stablelint.report.plot.page import render_page
 
-        return lambda found: render_page(found).encode()
+        return lambda found: render_page(found).encode(errors="replace")
     try:
         from stablelint.report.plot.figure import render_figure
     except ImportError as error:
