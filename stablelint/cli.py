@@ -16,8 +16,8 @@ import click
 
 from stablelint import __version__
 from stablelint.errors import StablelintError, TargetError, UsageError
-from stablelint.options import curvature_options, deep_option, together
-from stablelint.report import FORMATS, View
+from stablelint.options import curvature_options, deep_option, plot_option, together
+from stablelint.report import FORMATS, View, terminal
 
 _CLEAN, _FOUND, _FAILED = 0, 1, 2
 
@@ -167,11 +167,11 @@ def check(
             specs, config, skip_without_model=skip_without_model, what_if=what_if, on_progress=on_progress
         )
     if output is None:
-        colours = _colours(colour)
-        text = FORMATS[format_](report, View(width=_width(), colour=colours, verbose=verbose))
+        colours = terminal.colours(colour)
+        text = FORMATS[format_](report, View(width=terminal.width(), colour=colours, verbose=verbose))
         _say(text, colours)
     else:
-        _write(output, FORMATS[format_](report, View(colour=bool(colour), verbose=verbose)))
+        _write(output, FORMATS[format_](report, View(colour=bool(colour), verbose=verbose)).encode())
     failing = any(finding.level >= config.fail_on for target in report.targets for finding in target.findings)
     raise click.exceptions.Exit(_FAILED if report.failed else _FOUND if failing else _CLEAN)
 
@@ -179,30 +179,36 @@ def check(
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @curvature_options
+@plot_option
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @_run_options
 @_colour_option
 def probe(
     targets: tuple[str, ...],
     curvature: bool,
+    plot: Path | None,
     format_: str,
     config_file: Path | None,
     no_config: bool,
     colour: bool | None,
     **options: Any,
 ) -> None:
-    """Measure a model and show the signal block by block."""
+    """Measure a model and show the signal block by block, beside the predicted one."""
     from stablelint import api
     from stablelint.report.measured import render_measured, render_measured_json
+    from stablelint.report.plot import plotter
 
     asked = {name: options.pop(name) for name in ("learning_rate", "clip")}
     if curvature and options.get("deep"):
         raise UsageError("--curvature and --deep are two runs; ask for one of them")
     if not curvature and any(asked.values()):
         raise UsageError("--learning-rate and --clip need --curvature")
+    if curvature and plot is not None:
+        raise UsageError("--plot draws the signals, which --curvature does not measure; ask for one of them")
+    draw = None if plot is None else plotter(plot)
     config = _config(config_file, no_config, {**options, "probe": True}, named=True)
     config.require_one_model(targets)
-    colours = _colours(colour)
+    colours = terminal.colours(colour)
     code, found = _CLEAN, list[tuple[str, Any, tuple[str, ...]]]()
     for spec in targets:
         try:
@@ -214,11 +220,14 @@ def probe(
         found += measured
         for name, value, remarks in measured:
             if format_ == "text":
-                _say(render_measured(name, value, _width(), colours, **asked) + "\n", colours)
+                text = render_measured(name, value, terminal.width(), colours, fine=terminal.draws_blocks(), **asked)
+                _say(text + "\n", colours)
             for remark in remarks:
                 click.echo(f"note: {remark}", err=True)
     if format_ == "json":
         _say(render_measured_json(found, **asked), colours)
+    if plot is not None and draw is not None and found:
+        _write(plot, draw(found))
     raise click.exceptions.Exit(code)
 
 
@@ -230,7 +239,7 @@ def explain(rule: str, colour: bool | None) -> None:
     from stablelint import rulebook
     from stablelint.report.catalogue import render_page
 
-    colours = _colours(colour)
+    colours = terminal.colours(colour)
     _say(render_page(rulebook.page(rulebook.find(rule)), colours), colours)
 
 
@@ -242,9 +251,9 @@ def rules(format_: str, colour: bool | None) -> None:
     from stablelint import rulebook
     from stablelint.report.catalogue import render_catalogue, render_catalogue_json
 
-    colours = _colours(colour)
+    colours = terminal.colours(colour)
     entries = rulebook.catalogue()
-    text = render_catalogue_json(entries) if format_ == "json" else render_catalogue(entries, _width(), colours)
+    text = render_catalogue_json(entries) if format_ == "json" else render_catalogue(entries, terminal.width(), colours)
     _say(text, colours)
 
 
@@ -264,20 +273,6 @@ def _config(file: Path | None, none: bool, options: dict[str, Any], *, named: bo
     return (replace(config, checkpoint=None) if named else config).merged(**options)
 
 
-def _colours(asked: bool | None) -> bool:
-    """The option first, then NO_COLOR and FORCE_COLOR, else whether a terminal reads along."""
-    if asked is not None:
-        return asked
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
-
-
-def _width() -> int:
-    """The terminal's width, not more than people read comfortably; 80 where there is no terminal."""
-    return min(max(shutil.get_terminal_size().columns, 40), 120) if sys.stdout.isatty() else 80
-
-
 def _say(text: str, colours: bool) -> None:
     try:
         click.echo(text, nl=False, color=colours)
@@ -287,9 +282,9 @@ def _say(text: str, colours: bool) -> None:
         raise UsageError(f"cannot write to the output: {error.strerror or error}") from error
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -41,14 +41,14 @@ def check(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[st
 
 
 def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
-    """In the worker: measure the models of one request."""
+    """In the worker: measure the models of one request, and predict on the graphs that were measured."""
     from stablelint.probe import measure as measured
 
     for built in _built(payload, real=True):
         if isinstance(built, tuple):
             yield built
             continue
-        _, signals = measured(
+        graph, signals = measured(
             built.model,
             built.inputs,
             origins=built.origins,
@@ -57,7 +57,8 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             loss=built.loss,
             deep=payload[1].deep,
         )
-        yield "result", built.name, (built.name, signals, built.remarks)
+        found, remarks = api.beside(graph, signals)
+        yield "result", built.name, (built.name, found, (*built.remarks, *remarks))
 
 
 def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:

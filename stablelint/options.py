@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,4 +31,8 @@ curvature_options = together(
     click.option("--curvature", is_flag=True, help="Curvature and step sizes instead: some 150 passes."),
     click.option("--learning-rate", type=_POSITIVE, metavar="RATE", help="With --curvature: the warm-up it needs."),
     click.option("--clip", type=_POSITIVE, metavar="NORM", help="With --curvature: warn when it clips all."),
+)
+#: What ``stablelint probe`` draws.
+plot_option = click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the blocks into a .png, .svg or .html file."
 )

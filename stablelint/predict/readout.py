@@ -54,7 +54,8 @@ def _band(found: Interpretation, table: Signals) -> tuple[float, float] | None:
         return None
     ends = [row for _, row in table.blocks() if row.grad_rms is not None]
     first, last = (
-        max((part.spread + part.unsure for part in _parts(found, row.op)), default=0.0) for row in (ends[0], ends[-1])
+        max((part.spread + part.unsure for part in map(_carrier, _parts(found, row.op))), default=0.0)
+        for row in (ends[0], ends[-1])
     )
     width = half_width(max(first - last, 0.0), ratio)
     return ratio * 10**-width, ratio * 10**width
@@ -107,8 +108,16 @@ def _power(table: Table | None) -> float | None:
     return None if table is None else max(float(table.flat[-1]), 0.0)
 
 
+def _carrier(value: Value) -> Value:
+    """The value that has the cotangent: the same tensor before its axes were merged, where the rules went that way."""
+    while value.gradient() is None and value.unmerged is not None:
+        value = value.unmerged
+    return value
+
+
 def _typical(value: Value) -> float | None:
     """The squared gradient of a typical network."""
+    value = _carrier(value)
     power = _power(value.gradient())
     return None if power is None else power * math.exp(-value.spread / 2)
 
@@ -157,7 +166,7 @@ def _row(found: Interpretation, op: Op, parts: tuple[Value, ...], reference: tup
 
 def _deviation(parts: tuple[Value, ...], grad: float, reference: tuple[float, int, int] | None) -> float:
     """Standard deviation in decades of a gradient's rms against the one of the head."""
-    spread = max(part.spread + part.unsure for part in parts)
+    spread = max(part.spread + part.unsure for part in map(_carrier, parts))
     return deviation(spread, grad / reference[0] if reference is not None else 1.0)
 
 

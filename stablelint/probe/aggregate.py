@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import stdev
 
 from stablelint.graph import Graph
 from stablelint.graph.families import RECURRENT
@@ -104,6 +105,8 @@ def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
         mean=_mean([r.mean for r in readings]),
         rms=_geometric([r.rms for r in readings]),
         grad_rms=_geometric([r.grad_rms for r in readings if r.grad_rms is not None]),
+        rms_spread=_spread([r.rms for r in readings]),
+        grad_spread=_spread([r.grad_rms for r in readings if r.grad_rms is not None]),
         similarity=_mean([r.similarity for r in readings]),
         token_similarity=_mean([r.token_similarity for r in readings]),
         unit_similarity=_mean([_common(r) for r in readings]),
@@ -182,6 +185,17 @@ def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and not math.isnan(value)]
     return sum(known) / len(known) if known else None
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of log10 of the values between seeds, in decades; None for fewer than two.
+
+    Infinite where some are 0 and some are not, as behind a branch that is dropped at random.
+    """
+    known = [value for value in values if 0 < value < math.inf]
+    if len(values) < 2 or not known:
+        return None
+    return stdev(map(math.log10, known)) if len(known) == len(values) else math.inf
 
 
 def _geometric(values: Sequence[float]) -> float | None:

@@ -8,16 +8,24 @@ from stablelint.report.words import INDENT, Paint, shorten
 
 
 def abbreviated(path: str, room: int) -> str:
-    """A dotted path with its parts cut to one letter, from the left, until it fits: ``e.l.3.f.activation``.
+    """A dotted path with its parts cut to one letter, from the left, until it fits: ``e.l.3.f2.activation``.
 
-    Numbers stay: they tell the rows of a table apart. What is still too long is cut at its end.
+    Numbers stay, also behind a word: they tell the rows of a table apart. What is still too long is cut at its end, a
+    file at its start.
     """
+    if ".py:" in path or path.endswith(".py"):
+        return path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
     parts = path.split(".")
     for index, part in enumerate(parts[:-1]):
         if len(".".join(parts)) <= room:
             break
-        parts[index] = part if part.isdigit() else part[:1]
+        parts[index] = part[:1] + part[1:][len(part[1:].rstrip("0123456789")) :]
     return shorten(".".join(parts), room)
+
+
+def natural_width(columns: Sequence[tuple[str, Sequence[str]]]) -> int:
+    """Characters of a row of the table whose columns, header and cells, are as wide as their contents."""
+    return sum(max(map(len, (header, *cells))) for header, cells in columns) + 2 * (len(columns) - 1)
 
 
 def table(

@@ -40,8 +40,9 @@ class Signal:
     - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
     - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
       ``entropy``: mean entropy of a row over log(row length).
-    - ``grad_spread``: standard deviation in decades of the predicted ``grad_rms`` against that of the model's last
-      layer; None when it was measured.
+    - ``grad_spread``: standard deviation in decades of ``grad_rms``. Predicted: of one network like this one, against
+      that of the model's last layer. Measured: between seeds, None for a single one. ``rms_spread`` is the measured one
+      of ``rms``.
     - ``block``: position along the trunk, None beside it; ``place``: which of the model's repeated blocks or steps
       the op belongs to ("block 7 of 24"), empty outside of any.
     """
@@ -54,6 +55,7 @@ class Signal:
     mean: float | None = None
     rms: float | None = None
     grad_rms: float | None = None
+    rms_spread: float | None = None
     grad_spread: float | None = None
     sensitivity: float | None = None
     similarity: float | None = None
@@ -76,7 +78,7 @@ class Signal:
     def doubt(self, value: float, threshold: float) -> float | None:
         """The factor each way within which nine out of ten networks have ``value``, if ``threshold`` is in there.
 
-        ``value`` is one that goes with the gradient of this op; None where it was measured or is far enough away.
+        ``value`` is one that goes with the gradient of this op; None where it is far enough away.
         """
         if not self.grad_spread or not 0 < value < math.inf:
             return None

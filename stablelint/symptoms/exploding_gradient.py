@@ -36,7 +36,8 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e3, note_above
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
     tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
     level = Level.ERROR if largest > error_above or overflowed else Level.NOTE
-    doubt = None if overflowed else strongest.doubt(largest, error_above)
+    sure = overflowed or signals.source == "measured"
+    doubt = None if sure else strongest.doubt(largest, error_above)
     yield Hit(
         first.site,
         f"changing {strongest.label} by 1% of its own size moves the model's output by {largest / 100:.1e}{tail}"

@@ -31,7 +31,7 @@ def vanishing_gradient(signals: Signals, *, error_below: float = 1e-5, note_belo
     # on the way back from the output: the last op that the output still hears, and the first that it does not
     first = next((row for row in reversed(after) if (row.sensitivity or 0.0) < note_below), weakest)
     level = Level.ERROR if least < error_below else Level.NOTE
-    doubt = weakest.doubt(least, error_below)
+    doubt = weakest.doubt(least, error_below) if signals.source == "predicted" else None
     yield Hit(
         first.site,
         _message(signals, weakest, trunk[-1]) + near(error_below, doubt),

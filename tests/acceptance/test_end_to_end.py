@@ -116,3 +116,17 @@ def test_deep_measures_more_and_a_healthy_file_stays_clean(tmp_path: Path) -> No
     assert shown.returncode == 0, shown.stderr
     assert "SGD 0.1" in shown.stdout
     assert "a sample of zeros" in shown.stdout
+
+
+def test_a_probe_shows_measured_and_predicted_and_draws_both(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(textwrap.dedent(FILES["good.py"]))
+    done = stablelint("probe", "good.py", "--format", "json", "--plot", "flow.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (target,) = json.loads(done.stdout, parse_constant=refuse)["targets"]
+    assert (target["signals"]["source"], target["predicted"]["source"]) == ("measured", "predicted")
+    assert target["surprises"] == []
+    for block in target["blocks"]:
+        assert block["gradient_low"] < block["gradient"] < block["gradient_high"]
+        assert block["gradient_spread"] < 1
+    page = (tmp_path / "flow.html").read_text(encoding="utf-8")
+    assert page.count('class="column"') == len(target["blocks"]) == 2

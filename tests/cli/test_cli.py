@@ -18,6 +18,7 @@ from stablelint.errors import ImportTargetError, UsageError
 from stablelint.finding import Finding, Hit, Level, Report, Standing, TargetReport
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
+from stablelint.signals.comparison import Comparison
 from stablelint.site import Site
 
 
@@ -66,7 +67,7 @@ class FakeApi(types.ModuleType):
         return [
             (
                 "model.py:Net",
-                Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)),
+                Comparison(Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),))),
                 self.remarks,
             )
         ]
@@ -274,6 +275,12 @@ def test_probe_shows_tables_and_goes_on_after_a_failure(api):
     assert result.stderr == "stablelint: error: broken.py: it raises\n"
     assert "net.0" in result.stdout
     assert api.config.probe is True
+
+
+def test_bars_are_drawn_as_finely_as_the_output_can_hold(api):
+    for charset, bar in (("utf-8", "█"), ("ascii", "#"), ("cp1252", "#")):
+        shown = CliRunner(charset=charset).invoke(cli.main, ["probe", "model.py"]).stdout
+        assert bar * 8 in shown, charset
 
 
 def test_rules_as_text_and_json(api):

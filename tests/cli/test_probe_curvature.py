@@ -10,12 +10,13 @@ from click.testing import CliRunner
 
 from stablelint import cli
 from stablelint.signals import Signal, Signals
+from stablelint.signals.comparison import Comparison
 from stablelint.signals.curvature import Curvature, GradientNorms, Hessian
 from stablelint.site import Site
 
 HESSIAN = Hessian(4.0, -1.0, (0.0, 0.0), (True, True), 0.1, 1000, 9, "double backward", 19.0)
 CURVATURE = Curvature("the given loss", HESSIAN, norms=GradientNorms((1.0, 2.0), 2.0))
-SIGNALS = Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),))
+SIGNALS = Comparison(Signals("measured", (Signal(0, "relu", Site("net.0"), block=0, grad_rms=1.0),)))
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "numpy", "psutil", "torchvision", "timm", "transformers", "pytest")
+HEAVY = ("torch", "numpy", "psutil", "torchvision", "timm", "transformers", "pytest", "matplotlib")
 COMMANDS = (
     ["--help"],
     ["--version"],
     ["check", "--help"],
+    ["probe", "--help"],
     ["rules"],
     ["rules", "--format", "json"],
     ["explain", "{rule}"],

@@ -12,7 +12,7 @@ from against_autograd import Draw, drawn, measured, predicted, weight
 from torch import Tensor, nn
 
 from stablelint.inputs import Inputs
-from stablelint.predict import interpret
+from stablelint.predict import interpret, predict
 from stablelint.predict.domain import Value, iid
 from stablelint.predict.transfer.contraction import contract
 from stablelint.predict.transfer.softmax import overlap
@@ -179,3 +179,26 @@ def _pairs(array: np.ndarray) -> np.ndarray:
     from stablelint.predict.domain import empirical
 
     return empirical(array).table
+
+
+def test_gradients_between_merged_and_unmerged_axes_are_read_out() -> None:
+    """A layer that sees (height, width) as one axis is predicted on both; its rows have the gradient all the same."""
+
+    class Merging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.middle, self.last = (nn.Linear(64, 64) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            merged = self.first(x).reshape(2, 12, 64)
+            return self.last(torch.tanh(self.middle(merged)).reshape(2, 3, 4, 64))
+
+    graph = trace(Merging(), Inputs(torch.randn(2, 3, 4, 64))).graph
+    rows = predict(graph).rows
+    before, reshape, middle, tanh, after = rows[1:6]
+    assert reshape.name == after.name == "reshape"
+    assert (reshape.grad_rms, reshape.grad_spread) == (before.grad_rms, before.grad_spread)
+    assert tanh.grad_rms == after.grad_rms
+    assert before.grad_rms is not None
+    assert middle.grad_rms is not None
+    assert before.grad_rms < middle.grad_rms < 1, "each default layer keeps a third of the squared gradient"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
-from stablelint.report.signals import bars, render_signals
+from stablelint.report.blocks import bars
+from stablelint.report.measured import render_measured_json
+from stablelint.report.signals import render_signals
 from stablelint.report.table import abbreviated
 from stablelint.signals import Deep, Fit, HalfRun, Learning, Modes, ParameterSignal, Precision, Signal, Signals, Trigger
+from stablelint.signals.comparison import Comparison, compare
 from stablelint.signals.signals import NonFinite
 from stablelint.site import Site
 
@@ -37,7 +42,7 @@ ATTENTION = Signal(
     50, "softmax", Site("encoder.layers.0.attn", "/project/encoder.py", 40), peak=0.9, uniform_peak=0.06, entropy=0.1
 )
 BROKEN = Signal(51, "relu", Site("encoder.layers.8"), block=8, rms=math.inf, finite=False)
-FULL = Signals(
+MEASURED = Signals(
     "measured",
     (*trunk(8, dead=0.5), ATTENTION, BROKEN),
     tuple(
@@ -50,6 +55,16 @@ FULL = Signals(
     sharpness=2500.0,
     awakened=4,
 )
+#: Half of a decade below what is measured from block 5 on its way back.
+PREDICTED = Signals(
+    "predicted",
+    tuple(
+        replace(row, grad_rms=(row.grad_rms or 0.0) / (3 if (row.block or 0) < 6 else 1), grad_spread=0.12)
+        for row in trunk(8)
+    ),
+    gradient_ratio_band=(1e-8, 3e-7),
+)
+FULL = compare(MEASURED, PREDICTED, {op: [op + 1] for op in range(7)})
 
 
 def test_golden():
@@ -76,6 +91,9 @@ def test_colour_adds_nothing_but_colour():
         ("encoder.layers.11.attn", "e.layers.11.attn"),
         ("transformer.h.11.attention", "t.h.11.attention"),
         ("a_long_name_without_any_dot", "a_long_name_wit…"),
+        ("vision_transformer.py:250", "…nsformer.py:250"),
+        ("features.denseblock1.denselayer12.relu", "f.d1.d12.relu"),
+        ("feature.pyramid.levels.3.conv", "f.p.l.3.conv"),
     ],
 )
 def test_long_paths_keep_their_numbers_and_their_end(path, short):
@@ -83,13 +101,13 @@ def test_long_paths_keep_their_numbers_and_their_end(path, short):
 
 
 def test_a_model_without_a_trunk():
-    text = render_signals("x", Signals("measured", ()))
+    text = render_signals("x", Comparison(Signals("measured", ())))
     assert "no trunk was found" in text
 
 
 def test_parameters_without_gradient_are_named():
     assert "no gradient: a.bias, b.bias, … (3 parameters)" in render_signals("x", FULL)
-    assert "no gradient" not in render_signals("x", Signals("measured", trunk(3)))
+    assert "no gradient" not in render_signals("x", Comparison(Signals("measured", trunk(3))))
 
 
 DEEP = Deep(
@@ -104,7 +122,7 @@ DEEP = Deep(
 
 
 def test_what_deep_measures_stands_below():
-    text = render_signals("x", Signals("measured", trunk(3), deep=DEEP))
+    text = render_signals("x", Comparison(Signals("measured", trunk(3), deep=DEEP)))
     rows = [" ".join(line.split()) for line in text.splitlines()]
     for row in (
         "Adam 0.0003 12 1.2 0.10 86%",
@@ -124,11 +142,58 @@ def test_what_deep_measures_stands_below():
 
 
 def test_without_deep_nothing_is_said_of_it():
-    assert "learning rate" not in render_signals("x", Signals("measured", trunk(3)))
+    assert "learning rate" not in render_signals("x", Comparison(Signals("measured", trunk(3))))
 
 
 def test_bars_follow_the_decades():
-    assert [len(bar) for bar in bars([1.0, 1e-5, 1e-10])] == [10, 5, 1]
-    assert bars([1.0, None, 0.0, math.inf, math.nan]) == ["##########", "", "", "", ""]
-    assert bars([1.0, 0.9]) == ["##########", "##########"], "less than a decade is drawn as level"
+    assert [len(bar) for bar in bars([1.0, 1e-5, 1e-10])] == [8, 4, 1]
+    assert bars([1.0, None, 0.0, math.inf, math.nan]) == ["########", "", "", "", ""]
+    assert bars([1.0, 0.9]) == ["########", "########"], "less than a decade is drawn as level"
     assert bars([None]) == [""]
+
+
+def test_fine_bars_tell_eighths_of_a_mark_apart():
+    decades = bars([10.0**-at for at in range(11)], fine=True)
+    assert decades[0] == "████████"
+    assert decades[5] == "████"
+    assert decades[10] == "▏", "the smallest is not nothing"
+    assert len(set(decades)) == 11
+    assert max(map(len, decades)) == 8
+
+
+def test_surprises_stand_where_they_begin_and_mark_their_blocks():
+    text = render_signals("x", FULL)
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    marked = [row.removeprefix("> ")[0] for row in rows if "! " in row and "marks" not in row]
+    assert marked == ["0", "1", "2", "3", "4", "5"]
+    said = " ".join(text.split()).partition("blocks behind): ")[2]
+    place = "/project/models/encoder.py:16 relu encoder.layers.6.feed_forward.activation"
+    assert said.startswith(f"{place} hands back a gradient of 3.3e-04, predicted 1.1e-04 (4.8e-05 to 2.5e-04)")
+    assert said.count("encoder.py:") == 1
+
+
+def test_agreement_is_said_and_nothing_without_a_prediction():
+    agreed = compare(MEASURED, replace(PREDICTED, rows=MEASURED.rows), {})
+    assert "measured and predicted agree" in render_signals("x", agreed)
+    alone = render_signals("x", Comparison(MEASURED))
+    assert "predict" not in alone
+    assert "surprise" not in alone
+
+
+def test_the_predicted_rms_is_shown_where_there_is_room():
+    for width, columns in ((80, 1), (140, 2)):
+        (header,) = [line for line in render_signals("x", FULL, width).splitlines() if " block  op" in line]
+        assert header.split().count("predicted") == columns
+
+
+def test_data_of_blocks_and_surprises():
+    (target,) = json.loads(render_measured_json([("m", FULL, ())]))["targets"]
+    first, last = target["blocks"][0], target["blocks"][-2]
+    assert first["gradient_low"] < first["gradient_predicted"] < first["gradient_high"] < first["gradient"]
+    assert (first["surprising"], last["surprising"]) == (["gradient"], [])
+    (surprise,) = target["surprises"]
+    assert (surprise["file"], surprise["line"]) == ("/project/models/encoder.py", 16)
+    assert surprise["low"] < surprise["predicted"] < surprise["high"] < surprise["measured"]
+    assert target["predicted"]["source"] == "predicted"
+    (alone,) = json.loads(render_measured_json([("m", Comparison(MEASURED), ())]))["targets"]
+    assert (alone["predicted"], alone["surprises"]) == (None, [])

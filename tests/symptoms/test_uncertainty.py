@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from signal_rows import along_the_trunk, only, row
@@ -15,6 +16,10 @@ from stablelint.symptoms.vanishing_gradient import vanishing_gradient
 
 
 def predicted(first: float, spread: float | None) -> Signals:
+    return replace(measured(first, spread), source="predicted")
+
+
+def measured(first: float, spread: float | None) -> Signals:
     return along_the_trunk(sensitivity=[first, 1.0], grad_spread=[spread, 0.0])
 
 
@@ -40,6 +45,7 @@ def test_an_error_within_its_band_is_a_warning_that_says_so(rule, beyond, far):
         assert hit.level is Level.ERROR
         assert "uncertainty" not in hit.message
         assert "uncertainty" not in hit.facts
+    assert only(rule, measured(beyond, 0.4)).level is Level.ERROR, "seeds that differ are no doubt of a prediction"
 
 
 @pytest.mark.parametrize(("rule", "value"), [(vanishing_gradient, 2e-5), (exploding_gradient, 700.0)])
