@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -43,6 +43,9 @@ class Signal:
     - ``grad_spread``: standard deviation in decades of ``grad_rms``. Predicted: of one network like this one, against
       that of the model's last layer. Measured: between seeds, None for a single one. ``rms_spread`` is the measured one
       of ``rms``.
+    - ``margins``: of what was measured over several draws, half the interval that holds the mean over all draws
+      (:mod:`stablelint.signals.interval`): of ``sensitivity`` and ``retention`` in decades, of ``dead``, ``saturated``
+      and ``peak`` as they are.
     - ``block``: position along the trunk, None beside it; ``place``: which of the model's repeated blocks or steps
       the op belongs to ("block 7 of 24"), empty outside of any.
     """
@@ -69,6 +72,7 @@ class Signal:
     entropy: float | None = None
     finite: bool = True
     grad_finite: bool = True
+    margins: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -82,8 +86,14 @@ class Signal:
         """
         if not self.grad_spread or not 0 < value < math.inf:
             return None
-        width = NINETY * self.grad_spread
-        return 10**width if abs(math.log10(value / threshold)) < width else None
+        return near(value, threshold, NINETY * self.grad_spread)
+
+
+def near(value: float, threshold: float, decades: float | None) -> float | None:
+    """The factor of ``decades``, if ``threshold`` is within it of ``value``."""
+    if not decades or not 0 < value < math.inf:
+        return None
+    return 10 ** min(decades, 300.0) if abs(math.log10(value / threshold)) < decades else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,7 @@ class Signals:
     - ``cuts``: the ops that keep the gradient from parameters for good, as they stand in the graph.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
+    - ``margins``: as those of a :class:`Signal`, of ``discrimination`` in decades and of the exponents in nats per block.
     - ``deep``: what ``--deep`` measures on top, else None.
     """
 
@@ -162,6 +173,17 @@ class Signals:
     deep: Deep | None = None
     gradient_ratio_band: tuple[float, float] | None = None
     cuts: tuple[Cut, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+    def doubt(self, row: Signal, value: float, threshold: float) -> float | None:
+        """The factor each way within which ``value``, which goes with the gradient of ``row``, is known.
+
+        Only where ``threshold`` is in there, else None: of a prediction for nine out of ten networks like this one, of a
+        measurement for the mean over all draws.
+        """
+        if self.source == "predicted":
+            return row.doubt(value, threshold)
+        return near(value, threshold, row.margins.get("sensitivity"))
 
     @cached_property
     def trunk(self) -> tuple[Signal, ...]:
@@ -270,7 +292,9 @@ class Signals:
             "gradient_ratio_high": self.gradient_ratio_band[1] if self.gradient_ratio_band else None,
             "growth_per_block": self.growth_per_block,
             "gradient_exponent": self.gradient_exponent,
+            "gradient_exponent_margin": self.margins.get("gradient_exponent"),
             "angle_exponent": self.angle_exponent,
+            "angle_exponent_margin": self.margins.get("angle_exponent"),
             "break_block": None if broken is None else broken.signal.block,
             "break_op": None if broken is None else broken.signal.label,
             "break_site": None if broken is None else str(broken.signal.site),

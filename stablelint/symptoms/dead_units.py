@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signals
+from stablelint.symptoms.uncertainty import capped, facts, near_share, within
 
 
 @rule(code="SL904", summary="units that are zero with zero derivative for every sample and so never learn")
@@ -20,13 +21,16 @@ def dead_units(signals: Signals, *, error_above: float = 0.95, warning_above: fl
         return
     worst = max(dead, key=lambda row: row.dead or 0.0)
     first = dead[0]
+    doubt = within(worst.dead or 0.0, error_above, worst.margins.get("dead"))
+    level = Level.ERROR if (worst.dead or 0.0) > error_above else Level.WARNING
     yield Hit(
         first.site,
-        f"{worst.dead or 0:.0%} of the units of {worst.label} are zero for the whole batch and have zero gradient",
+        f"{worst.dead or 0:.0%} of the units of {worst.label} are zero for the whole batch and have zero gradient"
+        + near_share(error_above, doubt, signals),
         fix="look at the bias and the scale of the layer in front (a large negative bias, a zero gain), or use "
         "LeakyReLU or GELU",
-        facts={"dead": worst.dead, "layers": len(dead)},
+        facts={"dead": worst.dead, "layers": len(dead), **facts(doubt)},
         span=tuple(row.op for row in dead),
         modules=tuple(row.site.module for row in dead),
-        level=Level.ERROR if (worst.dead or 0.0) > error_above else Level.WARNING,
+        level=capped(level, doubt, signals),
     )

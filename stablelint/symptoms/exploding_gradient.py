@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signals
-from stablelint.symptoms.uncertainty import capped, near
+from stablelint.symptoms.uncertainty import capped, facts, near
 
 
 @rule(code="SL902", summary="the gradient grows so much towards the first layers that no step size is stable")
@@ -25,9 +25,10 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e3, note_above
         return
     overflowed = len(finite) < len(trunk) and signals.nonfinite is None
     largest = max((row.sensitivity or 0.0 for row in finite), default=math.inf)
-    if largest <= note_above and not overflowed:
-        return
     strongest = next(row for row in trunk if (row.sensitivity or 0.0) == largest) if finite else trunk[0]
+    doubt = None if overflowed else signals.doubt(strongest, largest, error_above)
+    if largest <= note_above and not overflowed and doubt is None:
+        return
     # where the gradient itself passes the threshold on its way back; a stream that only grows forward is as
     # sensitive at its end as at its start
     last = next((row.grad_rms for row in reversed(trunk) if row.grad_rms), None) or 1.0
@@ -36,21 +37,19 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e3, note_above
     ratio, growth = signals.gradient_ratio, signals.growth_per_block
     tail = "" if ratio is None or growth is None else f"; gradient first/last block {ratio:.1e}, {growth:.2g} per block"
     level = Level.ERROR if largest > error_above or overflowed else Level.NOTE
-    sure = overflowed or signals.source == "measured"
-    doubt = None if sure else strongest.doubt(largest, error_above)
     yield Hit(
         first.site,
         f"changing {strongest.label} by 1% of its own size moves the model's output by {largest / 100:.1e}{tail}"
-        + near(error_above, doubt),
+        + near(error_above, doubt, signals),
         fix="scale the weights or the residual branches down, or normalise",
         facts={
             "sensitivity": largest,
             "gradient_ratio": ratio,
             "growth_per_block": growth,
             "depth": signals.depth,
-            **({"uncertainty": doubt} if doubt else {}),
+            **facts(doubt),
         },
         span=(trunk[0].op, trunk[-1].op),
         modules=(first.site.module,),
-        level=capped(level, doubt),
+        level=capped(level, doubt, signals),
     )

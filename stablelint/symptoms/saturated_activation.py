@@ -9,6 +9,8 @@ from stablelint.finding import Hit, Level
 from stablelint.graph.families import CONTRACTIONS, WEIGHTED
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
+from stablelint.signals.signals import near as near_mean
+from stablelint.symptoms.uncertainty import capped, facts, near
 
 #: Smooth functions that are flat on both sides. Those with corners (hardtanh, ReLU6) are flat there by design.
 SMOOTH = frozenset({"sigmoid", "tanh", "softsign", "erf"})
@@ -39,19 +41,27 @@ def saturated_activation(
     # behind the last layer the loss decides what a flat end means (logits of a sure model, samples of a generator)
     last = max((row.op for row in signals.trunk if row.name in WEIGHTED | CONTRACTIONS), default=-1)
     hidden = _open([row for row in rows if row.op < last])
+    doubt = near_mean(hidden, error_below, _margin([row for row in rows if row.op < last]))
+    level = Level.ERROR if hidden < error_below else Level.WARNING if way < warning_below else Level.NOTE
     layers = f"{len(rows)} such layers in a row leave" if len(rows) > 1 else "that leaves"
     yield Hit(
         flat[0].site,
         f"{share:.0%} of the elements of {worst.label} are saturated (derivative below 1% of the largest); "
-        f"{layers} {way:.1g} of the ways through the network open",
+        f"{layers} {way:.1g} of the ways through the network open"
+        + near(error_below, doubt, signals),
         fix="scale down the weights or inputs in front, or normalise before the activation",
-        facts={"saturated": share, "open": way, "layers": len(rows)},
+        facts={"saturated": share, "open": way, "layers": len(rows), **facts(doubt)},
         span=tuple(row.op for row in flat),
         modules=tuple(row.site.module for row in flat),
-        level=Level.ERROR if hidden < error_below else Level.WARNING if way < warning_below else Level.NOTE,
+        level=capped(level, doubt, signals),
     )
 
 
 def _open(rows: Sequence[Signal]) -> float:
     """The share of ways through all of ``rows`` on which no element is saturated."""
     return math.prod(1 - (row.saturated or 0.0) for row in rows)
+
+
+def _margin(rows: Sequence[Signal]) -> float:
+    """What the margins of the shares amount to in the product, in decades: that of a sum, for they vary together."""
+    return sum(row.margins.get("saturated", 0.0) / max(1 - (row.saturated or 0.0), 1e-9) for row in rows) / math.log(10)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signals
+from stablelint.symptoms.uncertainty import capped, facts, near_share, within
 
 
 @rule(
@@ -26,12 +27,14 @@ def saturated_attention(
         if row.peak is None or row.uniform_peak is None:
             continue
         if row.peak > warning_above and row.peak > min_excess * row.uniform_peak:
+            doubt = within(row.peak, error_above, row.margins.get("peak"))
             yield Hit(
                 row.site,
-                f"attention puts {row.peak:.2f} of its weight on one token (uniform: {row.uniform_peak:.2f})",
+                f"attention puts {row.peak:.2f} of its weight on one token (uniform: {row.uniform_peak:.2f})"
+                + near_share(error_above, doubt, signals),
                 fix="scale the scores by 1/sqrt(head dimension), or shrink the query and key weights or the embeddings",
-                facts={"peak": row.peak, "uniform_peak": row.uniform_peak, "entropy": row.entropy},
+                facts={"peak": row.peak, "uniform_peak": row.uniform_peak, "entropy": row.entropy, **facts(doubt)},
                 span=(row.op,),
                 modules=(row.site.module,),
-                level=Level.ERROR if row.peak > error_above else Level.WARNING,
+                level=capped(Level.ERROR if row.peak > error_above else Level.WARNING, doubt, signals),
             )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
+from stablelint.signals.signals import near as near_mean
+from stablelint.symptoms.uncertainty import capped, facts, near
 
 
 @rule(
@@ -25,17 +27,19 @@ def similarity_collapse(
     """
     trunk = signals.trunk
     apart = signals.discrimination
-    if apart is not None and apart < error_below and trunk:
+    doubt = None if apart is None else near_mean(apart, error_below, signals.margins.get("discrimination"))
+    if apart is not None and trunk and (apart < error_below or doubt):
         alike = [row for row in trunk if row.similarity is not None and 1 - row.similarity < error_below]
         place = alike[0] if alike else trunk[0]
         yield Hit(
             place.site,
-            f"different samples teach the weights the same to within {apart:.1e} (tangent kernel, centred over whole)",
+            f"different samples teach the weights the same to within {apart:.1e} (tangent kernel, centred over whole)"
+            + near(error_below, doubt, signals),
             fix="lead the signal past the layers that flatten it (skip connections, normalisation, larger weights)",
-            facts={"discrimination": apart},
+            facts={"discrimination": apart, **facts(doubt)},
             span=(trunk[0].op, trunk[-1].op),
             modules=(place.site.module,),
-            level=Level.ERROR,
+            level=capped(Level.ERROR, doubt, signals),
         )
     tokens = [row for row in trunk if row.token_similarity is not None]
     if len(tokens) > 1 and _between_tokens(tokens[-1]) < token_error_below:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
-from stablelint.symptoms.uncertainty import capped, near
+from stablelint.symptoms.uncertainty import capped, facts, near
 
 
 @rule(code="SL901", summary="the gradient that reaches the first layers is too small to train them")
@@ -24,28 +24,28 @@ def vanishing_gradient(signals: Signals, *, error_below: float = 1e-5, note_belo
         return
     weakest = min(trunk, key=lambda row: row.sensitivity or 0.0)
     least = weakest.sensitivity or 0.0
-    if least >= note_below:
+    doubt = signals.doubt(weakest, least, error_below)
+    if least >= note_below and doubt is None:
         return
     start = trunk.index(weakest)
     after = trunk[start:]
     # on the way back from the output: the last op that the output still hears, and the first that it does not
     first = next((row for row in reversed(after) if (row.sensitivity or 0.0) < note_below), weakest)
     level = Level.ERROR if least < error_below else Level.NOTE
-    doubt = weakest.doubt(least, error_below) if signals.source == "predicted" else None
     yield Hit(
         first.site,
-        _message(signals, weakest, trunk[-1]) + near(error_below, doubt),
+        _message(signals, weakest, trunk[-1]) + near(error_below, doubt, signals),
         fix="shorten the path that has no skip, rescale the weights, or add normalisation",
         facts={
             "sensitivity": least,
             "gradient_ratio": signals.gradient_ratio,
             "growth_per_block": signals.growth_per_block,
             "depth": signals.depth,
-            **({"uncertainty": doubt} if doubt else {}),
+            **facts(doubt),
         },
         span=(weakest.op, trunk[-1].op),
         modules=(first.site.module,),
-        level=capped(level, doubt),
+        level=capped(level, doubt, signals),
     )
 
 
