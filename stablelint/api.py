@@ -41,7 +41,7 @@ def check_model(
     loss: Callable[[object], Any] | None = None,
     remarks: Sequence[str] = (),
 ) -> TargetReport:
-    """Check one model in this process.
+    """Check one model in this process; one that is spread over several, in each of them, with the same result.
 
     Args:
         model: any module; it is left exactly as it was.
@@ -52,7 +52,8 @@ def check_model(
         deep: also measure what one normal pass cannot show, on top of ``probe``; ``config.deep`` when None.
         rebuild: ``rebuild(seed)`` draws a fresh model and batch for the probe's further seeds.
         origins: what :func:`stablelint.trace.observe_build` saw while the model was built.
-        loss: maps the model's output to the scalar to differentiate; a random projection without it.
+        loss: maps the model's output to the scalar to differentiate; a random projection without it. Of processes
+            with parts of one batch the mean counts.
         remarks: facts about the run to carry into the report.
 
     Raises TargetError when the forward pass cannot be run.

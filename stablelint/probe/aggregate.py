@@ -44,7 +44,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
             continue
         readings = [run.readings[index] for run in passes if index in run.readings]
         rows.append(_row(first.graph, index, readings))
-    rows = _with_sensitivity(first.graph, rows)
+    rows = _with_sensitivity(first, rows)
     parameters = []
     shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
     for name in first.parameters:
@@ -115,9 +115,9 @@ def _common(reading: Reading) -> float | None:
     return min(reading.unit_similarity, reading.grad_unit_similarity)
 
 
-def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
+def _with_sensitivity(first: Pass, rows: list[Signal]) -> list[Signal]:
     """Fill in what the output hears of each op, relative to the reference op's gradient."""
-    sizes = {row.op: graph.ops[row.op].numel for row in rows}
+    graph, sizes = first.graph, {row.op: first.readings[row.op].numel for row in rows}
     trunk = [row for row in rows if row.block is not None and row.grad_rms]
     before = [row for row in trunk if graph.head is None or row.op <= graph.head]
     if not before:

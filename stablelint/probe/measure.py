@@ -17,10 +17,11 @@ from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.batches import batch_size, differentiable
 from stablelint.probe.deep import deepen
 from stablelint.probe.frozen import calibrate
-from stablelint.probe.gauge import Gauge, fused_row_statistics, rms
+from stablelint.probe.gauge import Gauge, fused_row_statistics
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
 from stablelint.probe.objective import objective
+from stablelint.probe.sharded import Ranks, refuse
 from stablelint.probe.state import preserved, random_states, seed_everything, training
 from stablelint.probe.wake import FAINT, asleep, awakened
 from stablelint.signals import Signals
@@ -51,10 +52,13 @@ def measure(
     default it is the model's own loss or a fixed random projection of its outputs with a gradient of unit variance
     (:mod:`stablelint.probe.objective`). ``deep`` adds what one normal pass cannot show
     (:mod:`stablelint.probe.deep`), of the first model. The model and all random states are left as found, but for lazy
-    layers, which get their shapes.
+    layers, which get their shapes. Every process that a model is spread over calls this, and gets the same signals
+    (:mod:`stablelint.probe.sharded`).
 
     Raises TraceTargetError when the forward pass fails.
     """
+    if deep:
+        refuse(model, "the deep measurements")
     first = _measure_once(model, inputs, origins, 0, loss)
     passes = [first]
     for seed in range(1, seeds):
@@ -78,12 +82,13 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
         batch = differentiable(inputs)
         with torch.no_grad(), training(model), random_states():
             model(*batch.args, **batch.kwargs)
+    ranks = Ranks.of(model, inputs)
     with preserved(model), training(model), torch.enable_grad():
         seed_everything(seed)
         calibrate(model, differentiable(inputs))
         seed_everything(seed)
-        plain_pass = _pass(model, inputs, origins, seed, loss)
-        if not asleep(model) or not (plain_pass.stopped or plain_pass.faint(FAINT)):
+        plain_pass = _pass(model, inputs, origins, seed, loss, ranks)
+        if not asleep(model, ranks) or not (plain_pass.stopped or plain_pass.faint(FAINT)):
             return plain_pass
 
         def plain() -> torch.Tensor:
@@ -91,53 +96,61 @@ def _measure_once(model: nn.Module, inputs: Inputs, origins: Origins | None, see
             output = model(*batch.args, **batch.kwargs)
             if loss is not None:
                 return loss(output)
-            return objective(plain_pass.graph, output, seed)
+            return objective(plain_pass.graph, output, seed, ranks)
 
         try:
-            with awakened(model, plain) as woken:
-                found = replace(_pass(model, inputs, origins, seed, loss), awakened=woken)
+            with awakened(model, plain, ranks) as woken:
+                found = replace(_pass(model, inputs, origins, seed, loss, ranks), awakened=woken)
             # small and not zero, and waking does not help: something else is the matter
             return plain_pass if found.faint(FAINT) and not plain_pass.stopped else found
         except RuntimeError:
             return plain_pass  # the user's loss has no gradient: what was measured says so
 
 
-def _pass(model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None) -> Pass:
-    gauge = Gauge(batch=batch_size(inputs))
+def _pass(
+    model: nn.Module, inputs: Inputs, origins: Origins | None, seed: int, loss: Loss | None, ranks: Ranks
+) -> Pass:
+    gauge = ranks.gauge(batch_size(inputs))
     recorded = trace(model, differentiable(inputs), fake=False, origins=origins, listener=gauge)
     graph, flow = recorded.graph, recorded.graph.flow
     gauge.batch_first = frozenset(op.index for op in graph if op.attrs.get("batch_first"))
+    ranks.merge_forward(gauge, graph)
     forward = first_nonfinite_forward(recorded, gauge)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
         raise TraceTargetError(NO_GRADIENT)
-    sink = None if graph.head is None else gauge.outputs.get(graph.head)
-    scalar = loss(recorded.output) if loss is not None else objective(graph, recorded.output, seed)
+    sink = ranks.sink(gauge, graph)
+    scalar = loss(recorded.output) if loss is not None else objective(graph, recorded.output, seed, ranks)
     _read_fused(graph, gauge)
     kernel = None
     if forward is None and sink is not None and sink.requires_grad:
         elements = sum(reading.numel for reading in gauge.readings.values())
         if seed == 0 or elements < _LARGE:
-            kernel = _kernel(sink, seed, [p for _, p in named], elements)
+            kernel = _kernel(sink, seed, [p for _, p in named], elements, ranks)
     gauge.forget_backward()
     for _, parameter in named:
         parameter.grad = None
     # backward() and not grad(): reentrant checkpointing refuses the latter
     scalar.backward()  # type: ignore[no-untyped-call]
-    parameters = {name: (rms(p), None if p.grad is None else rms(p.grad)) for name, p in named}
     gauge.outputs.clear()
+    ranks.merge_backward(gauge)
+    sizes = ranks.sizes([p for _, p in named])
+    grads = ranks.sizes([p.grad for _, p in named])
+    parameters = {name: (size or 0.0, grad) for (name, _), size, grad in zip(named, sizes, grads, strict=True)}
     finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
     backward = None if forward else first_nonfinite_backward(graph, gauge, harmless=finite)
     return Pass(graph, gauge.readings, parameters, kernel, forward or backward)
 
 
-def _kernel(sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], elements: int) -> Kernel | None:
+def _kernel(
+    sink: torch.Tensor, seed: int, parameters: list[nn.Parameter], elements: int, ranks: Ranks
+) -> Kernel | None:
     generator = torch.Generator().manual_seed(seed)
     projection = torch.randn(sink.shape[1:], generator=generator).to(sink).expand(sink.shape)
     # one backward pass per output: fewer on large models, and none again for their further seeds
     outputs = OUTPUTS if elements < _LARGE else 4
     try:
-        return tangent_kernel(sink, projection, parameters, outputs)
+        return tangent_kernel(sink, projection, parameters, outputs, ranks)
     except RuntimeError:
         return None  # a graph that cannot be walked twice (custom autograd functions)
 

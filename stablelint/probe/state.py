@@ -11,14 +11,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from stablelint.trace.shards import resharded
+
 
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Restore everything that a measurement may change, also after an exception or Ctrl-C.
 
     Covers the values of parameters and buffers (BatchNorm statistics), gradients, train and eval flags per module,
-    ``requires_grad``, attributes that a forward pass assigns, and the random states of torch, CUDA, NumPy and Python.
+    ``requires_grad``, attributes that a forward pass assigns, the random states of torch, CUDA, NumPy and Python, grad
+    mode and autocast, and what ``fully_shard`` keeps.
     """
+    with modes_kept(), resharded(model, done=True), _contents_kept(model):
+        yield
+
+
+@contextlib.contextmanager
+def _contents_kept(model: nn.Module) -> Iterator[None]:
     modules = [(module, _Snapshot(module)) for module in model.modules()]
     tensors = [
         (tensor, tensor.detach().clone())
@@ -66,13 +75,33 @@ def _uninitialised(tensor: torch.Tensor) -> bool:
 
 
 @contextlib.contextmanager
+def modes_kept() -> Iterator[None]:
+    """Restore grad mode and autocast, which a forward pass may switch and an exception leave switched.
+
+    Meanwhile autocast keeps no casts of weights: those would be of values that a measurement has changed since.
+    """
+    grad, cache = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
+    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    kept = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_autocast_cache_enabled(cache)
+        for kind, enabled, dtype in kept:
+            torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_dtype(kind, dtype)
+
+
+@contextlib.contextmanager
 def random_states() -> Iterator[None]:
     """Restore the random states of torch, CUDA, NumPy and Python."""
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
         random.setstate(python_state)

@@ -27,12 +27,15 @@ from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
+from stablelint.trace.shards import batch_part
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
 
 # Weights and inputs drawn from one seed would be the same numbers.
 _INPUT_SEED = 1_000_003
+# Processes with parts of one batch draw their own.
+_PART_SEED = 10_000_019
 
 
 @dataclass
@@ -240,9 +243,10 @@ def _construct(
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
-    seed_everything(_INPUT_SEED + seed)
+    seed += _INPUT_SEED + _PART_SEED * batch_part(model)
+    seed_everything(seed)
     with sentence(InputTargetError, "while example inputs are made", source.name):
-        return maker(_INPUT_SEED + seed, model)
+        return maker(seed, model)
 
 
 def _without_parts(sources: list[_Source]) -> list[_Source]:

@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": WORDS | EVIDENCE | RULES | STEPS | TORCH | {"rulebook", "config", "whatif"},
     "jobs": WORDS | STEPS | TORCH | {"rulebook", "config", "whatif", "api"},  # the parent names them by path only
     "options": set(),
-    "cli": WORDS | {"report", "options", "rulebook", "config", "api"},
+    "ranks": set(),
+    "cli": WORDS | {"report", "options", "ranks", "rulebook", "config", "api"},
     "pytest_stablelint": WORDS | {"report", "suppress", "rulebook", "config", "api"},
 }
 
