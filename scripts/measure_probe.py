@@ -101,7 +101,7 @@ def steps(model: nn.Module, inputs: Inputs) -> tuple[Callable[[], None], Callabl
 
     def instrumented() -> None:
         assert known is not None
-        again = Gauge(batch=batch_size(inputs), channels=known.channels)
+        again = Gauge(batch=batch_size(inputs))
         run: Trace = known.again(model, differentiable(inputs), again)
         again.outputs.clear()
         finish(run.output)

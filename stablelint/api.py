@@ -43,7 +43,7 @@ def check_model(
     batches: int | None = None,
     remarks: Sequence[str] = (),
 ) -> TargetReport:
-    """Check one model in this process.
+    """Check one model in this process; one that is spread over several, in each of them, with the same result.
 
     Args:
         model: any module; it is left exactly as it was.
@@ -56,7 +56,8 @@ def check_model(
         rebuild: ``rebuild(seed)`` draws a fresh model and batch for the probe's further seeds.
         origins: what :func:`stablelint.trace.observe_build` saw while the model was built.
         loss: ``loss(output)``, ``loss(output, target)`` or ``loss(output, batch)``, the scalar that the probe
-            differentiates; the model's own loss or a random projection without it.
+            differentiates; the model's own loss or a random projection without it. Of processes with parts of
+            one batch the mean counts.
         batches: how many batches of a loader the probe's seeds go through, one for each seed by default; a prediction
             takes the first.
         remarks: facts about the run to carry into the report.
@@ -72,6 +73,7 @@ def check_model(
         probe=probing,
         deep=config.deep if deep is None else deep,
         seeds=config.seeds,
+        settled=settles(config),
         rebuild=rebuild,
         origins=origins,
         loss=loss,
@@ -93,6 +95,7 @@ def evidence(
     *,
     probe: bool,
     seeds: int,
+    settled: Callable[[Signals], bool] | None = None,
     deep: bool = False,
     rebuild: Callable[[int], tuple[nn.Module, Inputs]] | None = None,
     origins: Origins | None = None,
@@ -104,7 +107,15 @@ def evidence(
         from stablelint.probe import measure
 
         graph, signals = measure(
-            model, inputs, origins=origins, rebuild=rebuild, seeds=seeds, loss=loss, batches=batches, deep=deep
+            model,
+            inputs,
+            origins=origins,
+            rebuild=rebuild,
+            seeds=seeds,
+            settled=settled,
+            loss=loss,
+            batches=batches,
+            deep=deep,
         )
         return graph, signals, ()
     from stablelint.predict import predict
@@ -124,6 +135,16 @@ def evidence(
             f"the prediction does not know {names} well enough: what it says is a note; --probe measures",
         )
     return found.graph, signals, remarks
+
+
+def settles(config: Config) -> Callable[[Signals], bool]:
+    """Whether a measurement decides, at the thresholds of ``config``, on every symptom that is looked for."""
+    from stablelint.symptoms import SYMPTOMS
+
+    asked = [(rule, config.settings(rule)) for rule in SYMPTOMS if config.enabled(rule)]
+    return lambda signals: (
+        not any("uncertainty" in hit.facts for rule, settings in asked for hit in rule.hits(signals, settings))
+    )
 
 
 def beside(graph: Graph, measured: Signals) -> tuple[Comparison, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from stablelint import __version__
+from stablelint import __version__, ranks
 from stablelint.errors import StablelintError, TargetError, UsageError
 from stablelint.options import curvature_options, deep_option, plot_option, together
 from stablelint.report import FORMATS, View, terminal
@@ -40,6 +40,11 @@ class Interrupted(Failure):
 
 class Application(click.Group):
     """The group of commands, and the one place where errors become sentences and exit codes."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        with ranks.one_voice():
+            return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -283,6 +288,8 @@ def _say(text: str, colours: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    if not ranks.first():
+        return
     try:
         path.write_bytes(content)
     except OSError as error:

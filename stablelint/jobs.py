@@ -54,6 +54,7 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             origins=built.origins,
             rebuild=built.rebuild,
             seeds=payload[1].seeds,
+            settled=api.settles(payload[1]),
             loss=built.loss,
             deep=payload[1].deep,
         )

@@ -7,12 +7,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
+from typing import Literal
 
 from stablelint.graph import Graph
 from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
 from stablelint.probe.kernel import Kernel
 from stablelint.probe.known import Known
+from stablelint.probe.margins import with_margins
 from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
 
 
@@ -55,7 +57,10 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
             continue
         readings = [run.readings[index] for run in passes if index in run.readings]
         rows.append(_row(first.graph, index, readings))
-    rows = _with_sensitivity(first.graph, _carried_over(passes, rows))
+    rows = _with_sensitivity(first, _carried_over(passes, rows) if len(passes) > 1 else rows)
+    margins: dict[str, float] = {}
+    if len(passes) > 1:
+        rows, margins = with_margins(passes, rows, [_alone(run) for run in passes])
     parameters = []
     shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
     for name in first.parameters:
@@ -84,7 +89,15 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         sharpness=_geometric([kernel.sharpness for kernel in kernels]),
         awakened=first.awakened,
         cuts=first.graph.cuts,
+        margins=margins,
     )
+
+
+def _alone(run: Pass) -> Signals:
+    """The trunk of one pass."""
+    trunk = [index for index in run.graph.flow.trunk if index in run.readings and not _splits(run.graph, index)]
+    rows = [_row(run.graph, index, [run.readings[index]]) for index in trunk]
+    return Signals(source="measured", rows=tuple(_with_sensitivity(run, rows)))
 
 
 def _splits(graph: Graph, index: int) -> bool:
@@ -128,42 +141,60 @@ def _common(reading: Reading) -> float | None:
     return min(reading.unit_similarity, reading.grad_unit_similarity)
 
 
+_Column = Literal["rms", "grad_rms", "similarity", "token_similarity"]
+
+
 def _carried_over(passes: Sequence[Pass], rows: list[Signal]) -> list[Signal]:
     """Ops that only the first pass looked at, with what the draws changed at the next op of the trunk that all did.
 
     What lies between two ops of the trunk varies less from draw to draw than the way there.
     """
-    first = passes[0].readings
-    seen = [index for index in passes[0].graph.flow.trunk if all(index in run.readings for run in passes)]
+    groups: tuple[tuple[_Column, ...], ...] = (("rms", "grad_rms"), ("similarity",), ("token_similarity",))
+    for columns in groups:
+        rows = _like_next(rows, passes, columns)
+    return rows
+
+
+def _like_next(rows: list[Signal], passes: Sequence[Pass], columns: tuple[_Column, ...]) -> list[Signal]:
+    """``rows`` with their ``columns`` changed as those of the next op of the trunk of which all passes have the last."""
+    tables = [
+        {index for index, reading in run.readings.items() if getattr(reading, columns[-1]) is not None}
+        for run in passes
+    ]
+    to_all = set.intersection(*tables)
     known = {row.op: row for row in rows}
-    filled = []
-    for row in rows:
-        place = bisect_left(seen, row.op)
-        at = known.get(seen[min(place, len(seen) - 1)]) if seen else None
-        if at is None or all(row.op in run.readings for run in passes):
-            filled.append(row)
-            continue
-        before = first[at.op]
-        filled.append(
-            replace(
-                row,
-                rms=_scaled(row.rms, before.rms, at.rms),
-                grad_rms=_scaled(row.grad_rms, before.grad_rms, at.grad_rms),
-            )
-        )
-    return filled
+    seen = [index for index in passes[0].graph.flow.trunk if index in to_all and index in known]
+    if not seen:
+        return rows
+
+    def changed(row: Signal) -> Signal:
+        if row.op in to_all:
+            return row
+        at = seen[min(bisect_left(seen, row.op), len(seen) - 1)]
+        first, last = passes[0].readings[at], known[at]
+        values = {
+            column: _scaled(*(getattr(each, column) for each in (row, first, last)), apart="rms" not in column)
+            for column in columns
+        }
+        return replace(row, **values)  # type: ignore[arg-type]
+
+    return [changed(row) for row in rows]
 
 
-def _scaled(value: float | None, before: float | None, after: float | None) -> float | None:
-    """``value`` times ``after`` over ``before``, where there is such a factor."""
-    if not value or not before or not after or not all(map(math.isfinite, (value, before, after))):
+def _scaled(value: float | None, before: float | None, after: float | None, *, apart: bool) -> float | None:
+    """``value`` times ``after`` over ``before``, where there is such a factor; of what is ``apart``, 1 minus each."""
+    if value is None or before is None or after is None:
         return value
-    return value * (after / before)
+    if apart:
+        value, before, after = 1 - value, 1 - before, 1 - after
+    if value > 0 and before > 0 and after > 0 and all(map(math.isfinite, (value, before, after))):
+        value *= after / before
+    return 1 - value if apart else value
 
 
-def _with_sensitivity(graph: Graph, rows: list[Signal]) -> list[Signal]:
+def _with_sensitivity(first: Pass, rows: list[Signal]) -> list[Signal]:
     """Fill in what the output hears of each op, relative to the reference op's gradient."""
-    sizes = {row.op: graph.ops[row.op].numel for row in rows}
+    graph, sizes = first.graph, {row.op: first.readings[row.op].numel for row in rows}
     trunk = [row for row in rows if row.block is not None and row.grad_rms]
     before = [row for row in trunk if graph.head is None or row.op <= graph.head]
     if not before:

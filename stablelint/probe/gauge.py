@@ -59,6 +59,12 @@ class Reading:
     uniform_peak: float | None = None
     finite: bool = True
     grad_finite: bool = True
+    nan: bool = False
+
+    @property
+    def alike(self) -> bool:
+        """Whether all units compute much the same, so that it matters whether they learn the same, too."""
+        return self.unit_similarity is not None and self.unit_similarity > 0.99
 
 
 @dataclass
@@ -69,7 +75,8 @@ class Gauge:
     ReLU and never fire for ``nn.MultiheadAttention.out_proj``) and keeps numbers only, no activations.
     ``outputs`` holds the tensors by op index for the caller, who drops them when the loss is formed, and who says
     before the backward pass which recurrent ops are ``batch_first``. With ``channels``, the axes of the units as an
-    earlier pass found them, only what differs between draws is read: sizes, and what is dead, saturated or peaked.
+    earlier pass found them, only what differs between draws is read: sizes, what is dead, saturated or peaked, and how
+    alike samples are in the ops ``compared``.
     """
 
     batch: int | None = None
@@ -79,6 +86,7 @@ class Gauge:
     fused: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
     batch_first: frozenset[int] = frozenset()
     channels: Mapping[int, int] | None = None
+    compared: frozenset[int] = frozenset()
     _channelled: set[int] = field(default_factory=set)
 
     def __call__(
@@ -90,14 +98,16 @@ class Gauge:
         output: torch.Tensor,
     ) -> None:
         """Read one op's output; called right after the op, with autograd on."""
-        if not readable(name, output):
-            return
+        if readable(name, output):
+            self._read(index, name, inputs, output)
+
+    def _read(self, index: int, name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         self.outputs[index] = output
         reading = self.readings[index] = Reading(
             index, name, output.numel(), channels=self._channels(index, name, inputs, output)
         )
         with torch.no_grad():
-            self._forward(reading, name, inputs, output.detach())
+            self._forward(reading, name, inputs, self._values(output))
         if output.requires_grad:
             listen(output, functools.partial(self._backward, index))
         if name in RECURRENT and inputs and inputs[0].requires_grad and inputs[0].dim() == 3:
@@ -123,27 +133,39 @@ class Gauge:
         reading.rms = rms(value)
         # a sum of squares may overflow while every element is finite
         reading.finite = math.isfinite(reading.rms) or bool(torch.isfinite(value).all())
+        reading.nan = not reading.finite and bool(torch.isnan(value).any())
+        if self.channels is None:
+            reading.mean = mean(value)
         if name in RESHAPES or not reading.finite:
             return
-        if name in RECTIFIERS:
-            reading.dead = dead_share(value, reading.channels)
         reading.saturated = saturated_share(name, value)
         if name == "softmax" and value.dim() > 2:
             reading.peak, reading.entropy, reading.uniform_peak = row_statistics(value)
         elif name == "scaled_dot_product_attention":
             self.fused[reading.index] = inputs
-        if self.channels is None:
-            self._describe(reading, value)
+        self.look(reading, value, self.batch)
 
-    def _describe(self, reading: Reading, value: torch.Tensor) -> None:
-        """What one draw shows as well as several: how alike samples, positions and units are."""
-        reading.mean = mean(value)
-        if self.batch and value.dim() > 1 and value.shape[0] == self.batch > 1:
+    def _values(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What there is to read of an activation or a gradient."""
+        return tensor.detach()
+
+    def look(self, reading: Reading, value: torch.Tensor, batch: int | None) -> None:
+        """Read what is no mean over elements, and needs all samples and units of an op's output at once."""
+        if reading.name in RECTIFIERS:
+            reading.dead = dead_share(value, reading.channels)
+        if self.channels is not None and reading.index not in self.compared:
+            return
+        if batch and value.dim() > 1 and value.shape[0] == batch > 1:
             reading.similarity = similarity(value)
             tokens = value.movedim(reading.channels, -1)
             if tokens.dim() == 3 and tokens.shape[1] > 1:
                 reading.token_similarity = token_similarity(tokens)
-        reading.unit_similarity = common_share(value, reading.channels)
+        if self.channels is None:
+            reading.unit_similarity = common_share(value, reading.channels)
+
+    def look_at_gradient(self, reading: Reading, grad: torch.Tensor) -> None:
+        """The same of the gradient."""
+        reading.grad_unit_similarity = common_share(grad, reading.channels)
 
     def _backward(self, index: int, grad: torch.Tensor | None) -> None:
         if grad is None:  # an undefined gradient, which autograd passes for outputs that nothing used
@@ -151,10 +173,11 @@ class Gauge:
         reading = self.readings[index]
         self.backward_order.append(index)
         with torch.no_grad():
+            grad = self._values(grad)
             reading.grad_rms = rms(grad)
             reading.grad_finite = math.isfinite(reading.grad_rms) or bool(torch.isfinite(grad).all())
-            if reading.unit_similarity is not None and reading.unit_similarity > 0.99 and reading.grad_finite:
-                reading.grad_unit_similarity = common_share(grad, reading.channels)
+            if reading.alike and reading.grad_finite:
+                self.look_at_gradient(reading, grad)
 
     def forget_backward(self) -> None:
         """Drop what an earlier backward pass left: the next one may not reach all ops."""
@@ -169,7 +192,11 @@ class Gauge:
             return
         time = 1 if index in self.batch_first else 0
         with torch.no_grad():
-            steps = grad.double().movedim(time, 0).flatten(1).square().mean(1).sqrt().tolist()
+            steps = self._values(grad).double().movedim(time, 0).flatten(1).square().mean(1).sqrt().tolist()
+        self.look_at_steps(index, steps)
+
+    def look_at_steps(self, index: int, steps: list[float]) -> None:
+        """Read a recurrent op's gradient rms at each time step."""
         self.readings[index].retention = retention(steps)
 
 

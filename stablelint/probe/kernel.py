@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from stablelint.probe.sharded import Ranks
+from stablelint.trace.shards import whole
+
 #: Outputs (samples, or samples and positions) that the kernel is formed over, and entries kept per parameter
 #: tensor. A Gram matrix of 16 vectors is estimated within a few percent from 4096 random entries of each.
 OUTPUTS, ENTRIES = 16, 4096
@@ -24,7 +27,11 @@ class Kernel:
 
 
 def tangent_kernel(
-    output: torch.Tensor, projection: torch.Tensor, parameters: Sequence[torch.Tensor], outputs: int = OUTPUTS
+    output: torch.Tensor,
+    projection: torch.Tensor,
+    parameters: Sequence[torch.Tensor],
+    outputs: int = OUTPUTS,
+    ranks: Ranks | None = None,
 ) -> Kernel | None:
     """Gradients of single projected outputs with respect to all parameters, and the spectrum of their products.
 
@@ -33,18 +40,21 @@ def tangent_kernel(
     says about one sample, so that positions that differ by an embedding or a border do not hide that all samples
     look the same. The condition number of this matrix decides trainability
     (Xiao, Pennington and Schoenholz 2020, arXiv:1912.13053, section 2); centring it removes the direction that
-    moves all outputs alike, which is all that a collapsed network can learn.
+    moves all outputs alike, which is all that a collapsed network can learn. Of many processes each has the outputs of
+    its part of the batch.
     """
-    values = _projected(output, projection)
-    chosen = sorted({round(x) for x in torch.linspace(0, values.numel() - 1, min(outputs, values.numel())).tolist()})
+    ranks = ranks or Ranks()
+    values = _projected(output, projection, ranks.rows(output.shape[0])[1] if output.dim() else 1)
+    start, count = ranks.rows(values.numel())
+    chosen = sorted({round(x) for x in torch.linspace(0, count - 1, min(outputs, count)).tolist()})
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if len(chosen) < 2 or not parameters or not values.requires_grad:
         return None
     sketches: list[list[torch.Tensor]] = [[] for _ in parameters]
     for position in chosen:
-        grads = torch.autograd.grad(values[position], parameters, retain_graph=True, allow_unused=True)
+        grads = _gradients(values, position - start, parameters, ranks)
         for sketch, parameter, grad in zip(sketches, parameters, grads, strict=True):
-            flat = torch.zeros_like(parameter) if grad is None else grad
+            flat = whole(torch.zeros_like(parameter) if grad is None else grad)
             sketch.append(_entries(flat.detach().reshape(-1)).double())
     plain = torch.zeros(len(chosen), len(chosen), dtype=torch.float64)
     scaled = plain.clone()
@@ -64,12 +74,25 @@ def tangent_kernel(
     )
 
 
-def _projected(output: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
+def _gradients(
+    values: torch.Tensor, place: int, parameters: Sequence[torch.Tensor], ranks: Ranks
+) -> Sequence[torch.Tensor | None]:
+    """The gradients of one output, which may be another process's."""
+    if not ranks.data:
+        return torch.autograd.grad(values[place], parameters, retain_graph=True, allow_unused=True)
+    for parameter in parameters:
+        parameter.grad = None
+    mine = values[place] if 0 <= place < values.numel() else 0 * values.sum()
+    mine.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # fully_shard puts gradients nowhere else
+    return [None if parameter.grad is None else parameter.grad * ranks.parts for parameter in parameters]
+
+
+def _projected(output: torch.Tensor, projection: torch.Tensor, samples: int) -> torch.Tensor:
     """One number of unit variance per sample; per position when the batch holds a single sample."""
     product = output * projection
     if output.dim() < 2:
         return output.reshape(-1)
-    if output.shape[0] > 1:
+    if samples > 1:
         return product.flatten(1).sum(1) / math.sqrt(product[0].numel())
     features = 1 if output.dim() >= 4 else -1
     return product.sum(features).flatten() / math.sqrt(output.shape[features])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,17 +20,24 @@ _ASKED = RECURRENT | {"scaled_dot_product_attention"}
 
 #: Blocks of the trunk that are looked at again, evenly over its depth where it has more.
 _MOST = 32
+#: Of those, how many at most are compared between samples: a slope over depth needs no more.
+_COMPARED = 16
 #: Shares and peaks from which an op is looked at again; notes and warnings begin at several times as much.
 _DEAD, _SATURATED, _PEAKED = 0.2, 0.05, 0.5
 
 
 @dataclass(frozen=True)
 class Known:
-    """A recorded run without its output, the ops to look at in the next one, the axis of their units, and its size."""
+    """A recorded run without its output, the ops to look at in the next one, the axis of their units, and its size.
+
+    Of the ``compared`` ones it is also read how alike samples and positions are.
+    """
 
     recorded: Trace
     sites: frozenset[int]
+    compared: frozenset[int]
     channels: Mapping[int, int]
+    batch_first: frozenset[int]
     elements: int
 
     @classmethod
@@ -38,12 +46,16 @@ class Known:
         chosen = frozenset(sites(recorded.graph, gauge.readings))
         if not replayable(recorded, chosen):
             return None
+        first = frozenset(op.index for op in recorded.graph if op.attrs.get("batch_first"))
         channels = {index: reading.channels for index, reading in gauge.readings.items() if index in chosen}
         elements = sum(reading.numel for reading in gauge.readings.values())
-        return cls(replace(recorded, output=None), chosen, channels, elements)
+        trunk = [index for index in recorded.graph.flow.trunk if index in chosen]
+        compared = frozenset(trunk[:: max(math.ceil(len(trunk) / _COMPARED), 1)]) | frozenset(trunk[-1:])
+        return cls(replace(recorded, output=None), chosen, compared, channels, first, elements)
 
     def again(self, model: nn.Module, inputs: Inputs, gauge: Gauge) -> Trace:
         """Run ``model`` under ``gauge``; what fails is raised, also where it is not the model that was recorded."""
+        gauge.channels, gauge.compared, gauge.batch_first = self.channels, self.compared, self.batch_first
         return replace(self.recorded, output=replay(model, inputs, self.recorded, self.sites, gauge, _ASKED))
 
 
@@ -73,7 +85,7 @@ def sites(graph: Graph, readings: Mapping[int, Reading]) -> set[int]:
 
 
 def _notable(reading: Reading) -> bool:
-    if reading.name in RECURRENT:
+    if reading.name in RECURRENT or reading.grad_rms == 0 or reading.rms == 0:  # a branch that is dropped at random
         return True
     fused = (reading.peak or 0.0) > _PEAKED and reading.name in _ASKED
     return fused or (reading.dead or 0.0) > _DEAD or (reading.saturated or 0.0) > _SATURATED

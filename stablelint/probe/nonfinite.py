@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from stablelint.graph import Graph
 from stablelint.probe.gauge import Gauge
 from stablelint.signals import NonFinite
@@ -18,10 +16,8 @@ def first_nonfinite_forward(recorded: Trace, gauge: Gauge) -> NonFinite | None:
         reading, op = gauge.readings[index], graph.ops[index]
         if reading.finite or (index not in graph.flow.signal and index not in unwritten):
             continue
-        value = gauge.outputs.get(index)
-        nan = value is not None and bool(torch.isnan(value.detach()).any())
-        if nan or op.index == graph.flow.sink:
-            what = "NaN" if nan else "infinity"
+        if reading.nan or op.index == graph.flow.sink:
+            what = "NaN" if reading.nan else "infinity"
             beside = tuple(sorted(unwritten - {index}))
             return NonFinite(index, op.name, op.site, "forward", what, beside=beside)
     return None

@@ -13,12 +13,17 @@ from stablelint.errors import LossTargetError
 from stablelint.feed import second_argument
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
+from stablelint.probe.sharded import Ranks
 from stablelint.trace import tensors_in
 from stablelint.trace.frames import traceback_position
+from stablelint.trace.shards import whole
 
 #: Outputs at this share of the deepest one's depth or more are what a model is for; caches, hidden states and
 #: pyramid levels that are returned beside would let early layers be heard without the rest of the network.
 DEEP = 0.8
+#: Weights of samples of other processes that are drawn and not used, to get those that one process would use.
+_AT_ONCE = 1 << 26
+_OTHER = 1_000_003
 
 
 def of_output(loss: Callable[..., Any], inputs: Inputs) -> Callable[[object], torch.Tensor]:
@@ -61,12 +66,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
 
 
-def objective(graph: Graph, output: object, seed: int) -> torch.Tensor:
+def objective(graph: Graph, output: object, seed: int, ranks: Ranks | None = None) -> torch.Tensor:
     """The loss that the model itself returns, else a fixed random projection of its deep outputs.
 
     Each element of the deepest output is weighted by a draw from N(0, 1); another output counts as much as that
-    one in all, however many elements it has.
+    one in all, however many elements it has. Of many processes with parts of one batch, each gets its part of the
+    projection of the whole batch, times their number: the loss is the mean over the processes.
     """
+    ranks = ranks or Ranks()
     tensors = tensors_in(output)
     places = [place for place, index in enumerate(graph.outputs) if index == graph.flow.sink]
     sink = tensors[places[0]]
@@ -74,10 +81,20 @@ def objective(graph: Graph, output: object, seed: int) -> torch.Tensor:
         return sink
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=sink.device)
-    for tensor in _deep(graph, tensors, places[0]):
-        weights = torch.randn(tensor.shape, generator=generator) * math.sqrt(sink.numel() / tensor.numel())
+    for tensor in map(whole, _deep(graph, tensors, places[0])):
+        weights = _projection(tensor.shape, generator, *ranks.rows(tensor.shape[0])) * math.sqrt(
+            sink.numel() / tensor.numel()
+        )
         total = total + (tensor * weights.to(tensor.device, tensor.dtype)).sum().to(total.device)
-    return total
+    return total * ranks.parts
+
+
+def _projection(shape: torch.Size, generator: torch.Generator, start: int, count: int) -> torch.Tensor:
+    """Draws of ``shape`` for the samples from ``start`` on of ``count`` samples: the same as for all at once."""
+    if count * shape[1:].numel() > _AT_ONCE and count > shape[0]:  # too many to draw those of the others, too
+        generator = torch.Generator().manual_seed(generator.initial_seed() + _OTHER * (start + 1))
+        start, count = 0, shape[0]
+    return torch.randn((count, *shape[1:]), generator=generator)[start : start + shape[0]]
 
 
 def _deep(graph: Graph, tensors: Sequence[torch.Tensor], sink: int) -> list[torch.Tensor]:

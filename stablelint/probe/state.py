@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from stablelint.trace.contents import Contents
+from stablelint.trace.shards import resharded
 from stablelint.trace.state import garbage_kept
 from stablelint.trace.switches import restored_switches
 from stablelint.trace.tensors import KeptTensor
@@ -24,17 +25,19 @@ def preserved(model: nn.Module, *, but: Collection[nn.Module] = ()) -> Iterator[
 
     Covers the values of parameters and buffers (BatchNorm statistics), gradients and hooks of tensors, train and eval
     flags per module, ``requires_grad``, attributes that a forward pass assigns with the containers, plain objects,
-    tensors and generators in them, the random states of torch, CUDA, NumPy and Python, and the switches of
-    :data:`~stablelint.trace.switches.SWITCHES`. Costs one copy of all parameters and buffers. Meanwhile no tensor has a
-    gradient: what flows in is not added to the user's.
+    tensors and generators in them, the random states of torch, CUDA, NumPy and Python, the switches of
+    :data:`~stablelint.trace.switches.SWITCHES`, and what ``fully_shard`` keeps. Costs one copy of all parameters and
+    buffers. Meanwhile no tensor has a gradient: what flows in is not added to the user's.
     """
-    with garbage_kept():
-        contents = Contents([module for module in model.modules() if module not in but], but)
-        registered = {id(each) for each in (*model.parameters(), *model.buffers())}
-        tensors = [KeptTensor(each, registered=id(each) in registered) for each in contents.tensors]
     with contextlib.ExitStack() as stack:  # whatever cannot be put back keeps nothing else from it
         stack.enter_context(random_states())
         stack.enter_context(restored_switches())
+        stack.enter_context(_no_kept_casts())
+        stack.enter_context(resharded(model, done=True))
+        with garbage_kept():
+            contents = Contents([module for module in model.modules() if module not in but], but)
+            registered = {id(each) for each in (*model.parameters(), *model.buffers())}
+            tensors = [KeptTensor(each, registered=id(each) in registered) for each in contents.tensors]
         stack.callback(contents.restore)
         stack.callback(_restore, tensors)
         for tensor in tensors:
@@ -67,6 +70,17 @@ def materialised(model: nn.Module) -> Iterator[None]:
         finally:
             for handle in handles.values():
                 handle.remove()
+
+
+@contextlib.contextmanager
+def _no_kept_casts() -> Iterator[None]:
+    """Let autocast keep no casts of weights: those would be of values that a measurement has changed since."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 @contextlib.contextmanager

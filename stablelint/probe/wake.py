@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from stablelint.probe.sharded import Ranks
+from stablelint.trace.shards import spread_like
+
 #: Size that a parameter gets, relative to a LeCun-initialised layer: small enough that 100 gates of 0.1 in a row do not
 #: change the growth (1.005 per block in variance), large enough that what wakes up is far from rounding.
 STEP = 0.1
@@ -31,28 +34,28 @@ MOVES = 1e-10
 FAINT = 1e-3
 
 
-def asleep(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable parameters that are (almost) zero and multiply something: a zero bias stops nothing."""
-    return [
+def asleep(model: nn.Module, ranks: Ranks) -> list[tuple[nn.Parameter, float]]:
+    """The trainable parameters that are (almost) zero and multiply something, with their rms.
+
+    A zero bias stops nothing.
+    """
+    factors = [
         parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
         and parameter.numel() > 0
         and (parameter.dim() > 1 or "bias" not in name.rsplit(".", 1)[-1])
-        and _size(parameter.detach()) * math.sqrt(_fan_in(parameter)) <= TINY
     ]
-
-
-def _size(values: torch.Tensor) -> float:
-    return float(values.double().square().mean().sqrt())
+    sizes = ((parameter, size or 0.0) for parameter, size in zip(factors, ranks.sizes(factors), strict=True))
+    return [(parameter, size) for parameter, size in sizes if size * math.sqrt(_fan_in(parameter)) <= TINY]
 
 
 def _fan_in(parameter: nn.Parameter) -> int:
-    return parameter[0].numel() if parameter.dim() > 1 else 1
+    return math.prod(parameter.shape[1:])
 
 
 @contextlib.contextmanager
-def awakened(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Iterator[int]:
+def awakened(model: nn.Module, loss: Callable[[], torch.Tensor], ranks: Ranks) -> Iterator[int]:
     """Give (almost) zero parameters that ``loss()`` has a gradient for random values; yields how many woke up.
 
     Random ones and not a step along the gradient: aligned with the loss that is measured next, a zero head would let
@@ -62,19 +65,22 @@ def awakened(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Iterator[int
     generator = torch.Generator().manual_seed(0)
     try:
         for _ in range(ROUNDS):
-            sleeping = asleep(model)
+            sleeping = asleep(model, ranks)
             if not sleeping:
                 break
-            grads = torch.autograd.grad(loss(), sleeping, allow_unused=True)
+            for parameter in model.parameters():
+                parameter.grad = None
+            # backward() and not grad(): fully_shard puts gradients nowhere else
+            loss().backward()  # type: ignore[no-untyped-call]
+            grads = [parameter.grad for parameter, _ in sleeping]
             moved = 0
             with torch.no_grad():
-                for parameter, grad in zip(sleeping, grads, strict=True):
-                    size = 0.0 if grad is None else _size(grad)
-                    if grad is None or not math.isfinite(size) or size <= (MOVES if parameter.any() else 0.0):
+                for (parameter, before), grad, size in zip(sleeping, grads, ranks.sizes(grads), strict=True):
+                    if grad is None or not math.isfinite(size or 0.0) or (size or 0.0) <= (MOVES if before else 0.0):
                         continue
                     saved.append((parameter, parameter.clone()))
                     values = torch.randn(parameter.shape, generator=generator) * (STEP / math.sqrt(_fan_in(parameter)))
-                    parameter.copy_(torch.where(grad != 0, values.to(parameter), parameter))
+                    parameter.copy_(torch.where(grad != 0, spread_like(values, parameter), parameter))
                     moved += 1
             if not moved:
                 break

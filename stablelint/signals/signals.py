@@ -157,7 +157,7 @@ class Signals:
     - ``cuts``: the ops that keep the gradient from parameters for good, as they stand in the graph.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
-    - ``margins``: as those of a :class:`Signal`, of ``discrimination`` in decades and of the exponents in nats per block.
+    - ``margins``: as those of a :class:`Signal`, of ``discrimination`` in decades, of the exponents in nats per block.
     - ``deep``: what ``--deep`` measures on top, else None.
     """
 
@@ -178,8 +178,8 @@ class Signals:
     def doubt(self, row: Signal, value: float, threshold: float) -> float | None:
         """The factor each way within which ``value``, which goes with the gradient of ``row``, is known.
 
-        Only where ``threshold`` is in there, else None: of a prediction for nine out of ten networks like this one, of a
-        measurement for the mean over all draws.
+        Only where ``threshold`` is in there, else None: of a prediction for nine out of ten networks like this one,
+        of a measurement for the mean over all draws.
         """
         if self.source == "predicted":
             return row.doubt(value, threshold)

@@ -47,8 +47,7 @@ def saturated_activation(
     yield Hit(
         flat[0].site,
         f"{share:.0%} of the elements of {worst.label} are saturated (derivative below 1% of the largest); "
-        f"{layers} {way:.1g} of the ways through the network open"
-        + near(error_below, doubt, signals),
+        f"{layers} {way:.1g} of the ways through the network open" + near(error_below, doubt, signals),
         fix="scale down the weights or inputs in front, or normalise before the activation",
         facts={"saturated": share, "open": way, "layers": len(rows), **facts(doubt)},
         span=tuple(row.op for row in flat),

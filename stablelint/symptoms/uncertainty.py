@@ -12,8 +12,8 @@ def near(threshold: float, doubt: float | None, signals: Signals) -> str:
         return ""
     if signals.source == "measured":
         return (
-            f"; undecided: the mean of {signals.seeds} draws is known within a factor of {doubt:.2g}, and the threshold "
-            f"{threshold:.2g} is in there"
+            f"; undecided: the mean of {signals.seeds} draws is known within a factor of {doubt:.2g}, and the "
+            f"threshold {threshold:.2g} is in there"
         )
     return (
         f"; the threshold {threshold:.0e} lies within the uncertainty of the prediction, a factor of {doubt:.2g} each "
@@ -26,8 +26,8 @@ def near_share(threshold: float, doubt: float | None, signals: Signals) -> str:
     if doubt is None:
         return ""
     return (
-        f"; undecided: the mean of {signals.seeds} draws is known within {doubt:.2g}, and the threshold {threshold:g} is "
-        "in there"
+        f"; undecided: the mean of {signals.seeds} draws is known within {doubt:.2g}, and the threshold {threshold:g} "
+        "is in there"
     )
 
 

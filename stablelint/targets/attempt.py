@@ -26,6 +26,7 @@ from stablelint.inputs import Inputs
 from stablelint.targets.loading import describe
 from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.provenance import fake_weight
+from stablelint.trace.shards import is_sharded
 from stablelint.trace.state import restored_attributes
 from stablelint.trace.surroundings import restored_surroundings
 
@@ -78,8 +79,11 @@ class Attempts:
         self._lazy = any(isinstance(each, nn.UninitializedParameter) for each in model.parameters())
 
     def fake(self, inputs: Inputs) -> Outcome:
-        """A pass on fake copies of weights and inputs; a lazy model, which has no shapes yet, runs for real."""
-        if self._lazy:
+        """A pass on fake copies of weights and inputs.
+
+        A lazy model, which has no shapes yet, and one that is spread over processes run for real.
+        """
+        if self._lazy or is_sharded(self.model):
             return self.real(inputs)
         try:
             if self._state is None:

@@ -28,9 +28,13 @@ from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
+from stablelint.trace.shards import batch_part
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
+
+#: Processes with parts of one batch draw their own; a loader, which goes by the rest, gives each its part itself.
+_PART_SEED = 10 * INPUT_SEED
 
 
 @dataclass
@@ -245,9 +249,10 @@ def _construct(
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
-    seed_everything(INPUT_SEED + seed)
+    seed += INPUT_SEED + _PART_SEED * batch_part(model)
+    seed_everything(seed)
     with sentence(InputTargetError, "while example inputs are made", source.name):
-        return maker(INPUT_SEED + seed, model)
+        return maker(seed, model)
 
 
 def _without_parts(sources: list[_Source]) -> list[_Source]:

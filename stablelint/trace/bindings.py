@@ -6,6 +6,8 @@ from collections import defaultdict
 
 import torch
 
+from stablelint.trace.shards import is_dtensor
+
 
 class Bindings:
     """Tensors by identity, and by memory where identity is lost.
@@ -58,8 +60,10 @@ class Bindings:
 
 
 def wrapped(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """``tensor`` and what it wraps inside ``torch.func`` transforms, outermost first."""
+    """``tensor`` and what it wraps inside ``torch.func`` transforms, or as a part of many, outermost first."""
     layers = [tensor]
+    if is_dtensor(tensor):
+        layers.append(tensor._local_tensor)  # type: ignore[attr-defined]
     while torch._C._functorch.is_functorch_wrapped_tensor(layers[-1]):
         layers.append(torch._C._functorch.get_unwrapped(layers[-1]))
     return layers

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from stablelint.graph.families import CONTRACTIONS, WEIGHTED
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op, Parameter
+from stablelint.trace.shards import whole
 from stablelint.trace.weights import statistics
 
 #: Elements that one derived weight may have, and all ops behind it together: beyond, its parameters are described only.
@@ -89,7 +90,7 @@ class _Evaluation:
             if self.spent > _LIMIT:
                 return None
             if op.name == "parameter":
-                tensor = self.tensors[str(node.target)]
+                tensor = whole(self.tensors[str(node.target)])
                 if tensor.is_meta:
                     return None
                 self.values[current] = tensor.detach().clone()

@@ -17,6 +17,7 @@ from stablelint.trace.call import Call
 from stablelint.trace.recorder import Recorder
 
 _TRANSPARENT = ("torch.utils.checkpoint", "torch.distributed")  # functions that only run other modules
+_MOVING = ("torch.distributed.tensor", "torch.distributed.fsdp")  # those that spread, gather or watch tensors
 
 
 @contextmanager
@@ -28,6 +29,11 @@ def recorded_autograd_functions(recorder: Recorder) -> Iterator[None]:
         run = original.__get__(None, cls)
         if not recorder.active():
             return run(*args, **kwargs)
+        if cls.__module__.startswith(_MOVING):
+            with torch._C.DisableTorchFunction():
+                out = run(*args, **kwargs)
+            recorder.moved((args, kwargs), out)
+            return out
         if cls.__module__.startswith(_TRANSPARENT):
             before, recorder.recomputed = recorder.recomputed, recorder.autograd_on()
             try:

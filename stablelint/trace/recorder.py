@@ -30,6 +30,7 @@ from stablelint.trace.functions import (
     shape_rule,
     written_tensor,
 )
+from stablelint.trace.shards import in_distributed
 from stablelint.trace.values import ESCAPES, STANDIN_LIMIT, Level, Values
 
 
@@ -70,6 +71,7 @@ class Recorder(TorchFunctionMode):
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> its name
         self.fake = fake
         self.calls = 0  # of torch that were looked at, whether they became ops or not
+        self.late_names: Callable[[], dict[int, str]] | None = None  # of a sharded model, which gathers its weights
         self.recomputed = False  # inside a function that switches autograd off and runs everything again with it on
         self._surroundings = surroundings
         self._listener = listener
@@ -100,7 +102,20 @@ class Recorder(TorchFunctionMode):
             self.bindings.bind(tensor, index)
         return index
 
+    def moved(self, given: Any, result: Any) -> None:
+        """``result`` holds the values of ``given`` in another layout: no op of the model."""
+        before, after = ([x for x in tree_leaves(each) if isinstance(x, torch.Tensor)] for each in (given, result))
+        for old, new in zip(before, after, strict=False):
+            if self.bindings.find(new) is None:
+                self.bindings.bind(new, self.find(old))
+            tell = getattr(self._listener, "moved", None)
+            if tell is not None:
+                with torch._C.DisableTorchFunction():
+                    tell(old, new)
+
     def _leaf_oralias(self, tensor: torch.Tensor) -> int:
+        if self.late_names is not None and isinstance(tensor, torch.nn.Parameter) and id(tensor) not in self.names:
+            self.names.update(self.late_names())
         name = self.names.get(id(tensor))
         if name is not None:
             return self._leaf("parameter", tensor, "get_attr", name, {"name": name})
@@ -155,6 +170,8 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if self.fake is not None and torch._C._get_dispatch_mode(_FAKE) is not self.fake:
             return func(*args, **kwargs)  # inside the fake kernel of a call that was not seen
+        if self.late_names is not None and in_distributed(sys._getframe(1)):
+            return func(*args, **kwargs)
         if raw in UNRECORDED:
             return None if raw in SKIPPED else func(*args, **kwargs)
         if func in ENTERED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -33,11 +33,24 @@ from stablelint.trace.patches import (
 )
 from stablelint.trace.provenance import quiet_fakes
 from stablelint.trace.recorder import Listener, Recorder
+from stablelint.trace.shards import is_flat, is_sharded, resharded
 from stablelint.trace.surroundings import restored_surroundings
 from stablelint.trace.switches import restored_switches
 from stablelint.trace.values import FLOAT_INPUT_LIMIT, FOLLOWED_LIMIT, Level
 from stablelint.trace.view import to_graph
 from stablelint.trace.weights import describe, input_moments
+
+#: What a static check says of a model that tensors without values cannot follow.
+SHARDED = (
+    "the weights are spread over processes, which tensors without values cannot follow; "
+    "stablelint ran the forward pass on real ones"
+)
+
+#: Why a model that is sharded in the older way is refused.
+FLAT = (
+    "FullyShardedDataParallel cuts the weights into flat pieces that cannot be told apart; "
+    "use torch.distributed.fsdp.fully_shard, or check the model before it is wrapped"
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +88,17 @@ def trace(
             raise TraceTargetError(
                 "the model calls stablelint while stablelint traces it; remove that call from forward"
             )
+        if is_flat(model):
+            raise TraceTargetError(FLAT)
         _materialise(model, inputs, origins)
         if not fake and _on_meta(model):
             raise TraceTargetError("the model was built without its weights, so it cannot be run on real tensors")
         if not fake:
             return _real(model, inputs, origins, listener)
+        if is_sharded(model):
+            with state.preserved_rng(0), state.restored_buffers(model):
+                found = _real(model, inputs, origins, listener)
+            return replace(found, remarks=(SHARDED, *found.remarks))
         try:
             with ExitStack() as stack:
                 stack.enter_context(state.preserved_rng(0))
@@ -101,7 +120,7 @@ def trace(
 
 def _real(model: nn.Module, inputs: Inputs, origins: Origins | None, listener: Listener | None) -> Trace:
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), resharded(model, done=listener is None):
             return _Run(model, inputs, origins, None, listener).trace()
     except Exception as error:
         raise TraceTargetError(explain(error)) from error
@@ -189,6 +208,8 @@ class _Run:
         real = stack.enter_context(state.fake_weights(self.model, self.fake)) if self.fake is not None else {}
         names = {id(tensor): name for name, (tensor, _) in self.named.items()}
         self.recorder.names.update(names)
+        if is_sharded(self.model):
+            self.recorder.late_names = lambda: {id(p): name for name, p in self.model.named_parameters()}
         self.recorder.names.update({id_: names[id(tensor)] for id_, tensor in real.items() if id(tensor) in names})
         values = self.recorder.values
         buffers = {id(tensor) for tensor, buffer in self.named.values() if buffer}

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from stablelint.graph.op import Parameter
 from stablelint.site import Site
 from stablelint.trace.origins import NO_VALUES, Origins
+from stablelint.trace.shards import whole
 
 _SAMPLE = 1 << 22  # elements above which every n-th one is read
 _EXACT = 1 << 14  # elements up to which statistics are computed in double
@@ -31,6 +32,8 @@ def describe(named: Mapping[str, tuple[torch.Tensor, bool]], origins: Origins | 
 def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | None) -> Parameter:
     mean = std = rms = math.nan
     similarity = None
+    with torch.no_grad():
+        values = whole(tensor)
     origin = origins.parameter(tensor) if origins is not None else None
     init, init_site = origin if origin is not None else (None, None)
     virtual = origins.provenance.moments(tensor) if origins is not None and tensor.is_meta else None
@@ -38,9 +41,9 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
         mean, std, rms, similarity = virtual
     elif not is_lazy(tensor):
         with torch.no_grad():
-            mean, std, rms = _moments(tensor.detach())
-            similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(tensor.detach())
-    parts, diagonals = _gates(tensor, std, origins) if std > 0 else ((), ())
+            mean, std, rms = _moments(values.detach())
+            similarity = None if buffer or not tensor.is_floating_point() else _row_similarity(values.detach())
+    parts, diagonals = _gates(values, std, origins) if std > 0 else ((), ())
     if origins is not None and math.isnan(std) and not is_lazy(tensor) and origins.provenance.unfilled(tensor):
         init, similarity = "empty", None
         init_site = origins.allocation(tensor) or init_site
@@ -59,7 +62,7 @@ def _describe(name: str, tensor: torch.Tensor, buffer: bool, origins: Origins | 
         row_similarity=similarity,
         parts=parts,
         diagonals=diagonals,
-        mask=_mask(tensor) if buffer else None,
+        mask=_mask(values) if buffer else None,
         init=init,
         init_site=init_site if init_site is not None and init_site.file is not None else None,
     )

@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TORCH
     | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only
     "options": set(),
-    "cli": WORDS | {"report", "options", "rulebook", "config", "api"},
+    "ranks": set(),
+    "cli": WORDS | {"report", "options", "ranks", "rulebook", "config", "api"},
     "pytest_stablelint": WORDS | {"feed", "report", "suppress", "rulebook", "config", "api"},
 }
 

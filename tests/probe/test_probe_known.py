@@ -56,6 +56,7 @@ class Everything(nn.Module):
 def recorded(model: nn.Module, inputs: Inputs) -> tuple[Trace, Gauge]:
     gauge = Gauge(batch=4)
     found = trace(model, differentiable(inputs), fake=False, listener=gauge)
+    gauge.batch_first = frozenset(op.index for op in found.graph if op.attrs.get("batch_first"))
     return found, finished(found, gauge)
 
 
@@ -80,7 +81,7 @@ def test_known_ops_are_measured_as_all_are(seed: int) -> None:
     known = Known.of(first, gauge)
     assert known is not None
     assert {first.graph.ops[index].name for index in known.sites} >= {"linear", "add", "lstm"}
-    again = Gauge(batch=4, channels=known.channels)
+    again = Gauge(batch=4)
     finished(known.again(model, differentiable(inputs), again), again)
     assert seen(again.readings) == {index: seen(gauge.readings)[index] for index in known.sites}
 
@@ -94,7 +95,7 @@ def test_another_model_is_noticed() -> None:
     shorter = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
     for other in (wider, shorter):
         with pytest.raises(DivergedError):
-            known.again(other, differentiable(inputs), Gauge(batch=4, channels=known.channels))
+            known.again(other, differentiable(inputs), Gauge(batch=4))
 
 
 class Fickle(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 from stablelint.inputs import Inputs
 from stablelint.predict import predict
 from stablelint.probe import measure
+from stablelint.probe.draw import PROJECTION
 from stablelint.probe.kernel import tangent_kernel
 from stablelint.signals import Signal, Signals
 from stablelint.trace import trace
@@ -31,7 +32,7 @@ def test_gradient_and_sensitivity_of_a_linear_chain_equal_those_of_autograd() ->
     x = torch.randn(64, 16)
     _, signals = measure(nn.Sequential(first, second), Inputs(x), seeds=1)
     hidden = first(x).detach()
-    projection = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    projection = torch.randn(64, 8, generator=torch.Generator().manual_seed(PROJECTION))
     grad = projection @ second.weight.detach()
     measured = row(signals, "linear", "0")
     assert measured.rms == pytest.approx(float(hidden.square().mean().sqrt()), rel=1e-5)

@@ -14,6 +14,7 @@ from stablelint.probe.curvature.jacobian import VECTORS, block_spectra
 from stablelint.probe.curvature.norms import DRAWS, gradient_norms
 from stablelint.probe.curvature.problem import Loss, Problem, pose
 from stablelint.probe.curvature.samples import GROUPS, agreement, noise_scale, sample_gram
+from stablelint.probe.sharded import refuse
 from stablelint.probe.state import preserved, seed_everything
 from stablelint.signals.curvature import Curvature, Hessian
 
@@ -49,9 +50,10 @@ def curvature(
         draws: gradient norms that are taken.
         limit: Hessian-vector products at most.
 
-    Raises TraceTargetError when the forward pass fails or its result has no gradient, TargetError when the loss is
-    no finite scalar.
+    Raises TraceTargetError when the forward pass fails, when its result has no gradient, or when the weights are spread
+    over processes, TargetError when the loss is no finite scalar.
     """
+    refuse(model, "curvature and step sizes")
     problem = pose(model, inputs, loss=loss, targets=targets)
     with problem.settled():
         problem.value()  # what is wrong with the loss itself is said once
