@@ -13,6 +13,9 @@ from stablelint.feed import second_argument
 from stablelint.finding import Point, TargetReport
 
 if TYPE_CHECKING:
+    from stablelint.graph import Graph
+    from stablelint.signals import Signals
+    from stablelint.signals.comparison import Comparison
     from stablelint.targets.build import Built, Candidate
     from stablelint.targets.spec import Request
     from stablelint.whatif import Question
@@ -58,8 +61,40 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             loss=built.loss,
             deep=payload[1].deep,
         )
-        found, remarks = api.beside(graph, signals)
+        found, remarks = beside(graph, signals)
         yield "result", built.name, (built.name, found, (*built.remarks, *remarks))
+
+
+def beside(graph: Graph, measured: Signals) -> tuple[Comparison, tuple[str, ...]]:
+    """What was measured on ``graph`` beside what is predicted from it, and remarks.
+
+    A prediction that fails is one of these, for it must not cost the measurement.
+    """
+    from stablelint.predict import predict
+    from stablelint.signals.comparison import compare
+
+    try:
+        predicted = predict(graph)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return compare(measured, None, {}), (f"nothing is predicted beside the measurement: {what}",)
+    signal = graph.flow.signal
+    feeds = {index: [user.index for user in graph.users(graph.ops[index]) if user.index in signal] for index in signal}
+    return compare(measured, predicted, feeds), _several_outputs(graph)
+
+
+def _several_outputs(graph: Graph) -> tuple[str, ...]:
+    """A remark where the measured gradient is that of more outputs than the one that the prediction starts from."""
+    from stablelint.probe.objective import DEEP
+
+    flow = graph.flow
+    if flow.sink is None or not graph.ops[flow.sink].shape:
+        return ()
+    least = DEEP * flow.depth[flow.sink]
+    deep = {index for index in graph.outputs if flow.depth.get(index, 0) >= least and graph.ops[index].shape}
+    if len(deep) < 2:
+        return ()
+    return (f"the gradient is measured for {len(deep)} outputs together and predicted for the deepest alone",)
 
 
 def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:

@@ -156,7 +156,7 @@ def _carried_over(passes: Sequence[Pass], rows: list[Signal]) -> list[Signal]:
 
 
 def _like_next(rows: list[Signal], passes: Sequence[Pass], columns: tuple[_Column, ...]) -> list[Signal]:
-    """``rows`` with their ``columns`` changed as those of the next op of the trunk of which all passes have the last."""
+    """``rows`` with ``columns`` changed as those of the next op of the trunk of which all passes have the last one."""
     tables = [
         {index for index, reading in run.readings.items() if getattr(reading, columns[-1]) is not None}
         for run in passes

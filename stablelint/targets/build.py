@@ -22,19 +22,15 @@ from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.discover import Found, discover, named, no_model
-from stablelint.targets.inputs import INPUT_SEED, Loss, Maker, check_example, example, example_loss, from_library, infer
+from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
-from stablelint.trace.shards import batch_part
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
-
-#: Processes with parts of one batch draw their own; a loader, which goes by the rest, gives each its part itself.
-_PART_SEED = 10 * INPUT_SEED
 
 
 @dataclass
@@ -249,7 +245,7 @@ def _construct(
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
-    seed += INPUT_SEED + _PART_SEED * batch_part(model)
+    seed = input_seed(seed, model)
     seed_everything(seed)
     with sentence(InputTargetError, "while example inputs are made", source.name):
         return maker(seed, model)

@@ -26,6 +26,7 @@ from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
 from stablelint.targets.proposals import detection_inputs, parameters_to_fill, proposals
 from stablelint.targets.repair import repairs, shorter
+from stablelint.trace.shards import batch_part
 
 _MOST_TRIES = 60
 _MOST_TRIES_FOR_ONE = 15
@@ -36,6 +37,8 @@ _LARGEST_REAL = 300_000_000
 
 #: Weights and inputs drawn from one seed would be the same numbers: this is added for inputs.
 INPUT_SEED = 1_000_003
+#: Processes with parts of one batch draw their own; a loader, which goes by the rest, gives each its part itself.
+_PART_SEED = 10 * INPUT_SEED
 
 #: Of the output, or of the output and the target or the batch.
 Loss = Callable[..., torch.Tensor]
@@ -99,6 +102,11 @@ def from_library(library: LibraryModel, model: nn.Module, attempts: Attempts) ->
         if outcome.error is None or outcome.undecided:  # the recorder can do more than a trial
             return partial(_from_seed, make), f"inputs inferred: {described}"
     return None
+
+
+def input_seed(seed: int, model: nn.Module) -> int:
+    """The seed of the inputs of a draw, in this process's part of the batch."""
+    return seed + INPUT_SEED + _PART_SEED * batch_part(model)
 
 
 def _from_seed(make: Callable[[int], Inputs], seed: int, model: nn.Module) -> Inputs:  # noqa: ARG001 (a Maker)

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # one run, and who asks for it
     "api": WORDS | EVIDENCE | RULES | STEPS | TORCH | {"rulebook", "config", "whatif"},
     "jobs": WORDS
+    | EVIDENCE
     | STEPS
     | TORCH
     | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only

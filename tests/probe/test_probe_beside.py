@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stablelint import api
+from stablelint import jobs
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.predict import predict
@@ -23,7 +23,7 @@ def beside(model: nn.Module, *, seeds: int = 1) -> tuple[Comparison, tuple[str, 
     graph, measured = measure(
         model, Inputs(torch.randn(16, 64)), seeds=seeds, rebuild=lambda _: (stack(), Inputs(torch.randn(16, 64)))
     )
-    return api.beside(graph, measured)
+    return jobs.beside(graph, measured)
 
 
 def test_both_tables_speak_of_the_same_ops_and_agree() -> None:
@@ -102,5 +102,5 @@ def test_a_branch_that_some_seeds_drop_has_no_finite_spread() -> None:
     graph, measured = measure(Dropped(), Inputs(torch.randn(16, 64)), seeds=6)
     branch = next(row for row in measured.rows if row.site.module == "branch")
     assert (branch.grad_rms, branch.grad_spread) == (0.0, float("inf"))
-    assert not [each for each in api.beside(graph, measured)[0].surprises if each.cause.name == "mul"]
+    assert not [each for each in jobs.beside(graph, measured)[0].surprises if each.cause.name == "mul"]
     assert predict(graph).rows
