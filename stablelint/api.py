@@ -138,13 +138,16 @@ def evidence(
 
 
 def settles(config: Config) -> Callable[[Signals], bool]:
-    """Whether a measurement decides, at the thresholds of ``config``, on every symptom that is looked for."""
+    """Whether a measurement decides, at the thresholds of ``config``, on every symptom that would be reported."""
     from stablelint.symptoms import SYMPTOMS
 
     asked = [(rule, config.settings(rule)) for rule in SYMPTOMS if config.enabled(rule)]
-    return lambda signals: (
-        not any("uncertainty" in hit.facts for rule, settings in asked for hit in rule.hits(signals, settings))
-    )
+
+    def settled(signals: Signals) -> bool:
+        symptoms = [(rule, hit) for rule, settings in asked for hit in rule.hits(signals, settings)]
+        return not any("uncertainty" in found.facts for found in judge((), symptoms, signals))
+
+    return settled
 
 
 def find(graph: Graph, signals: Signals | None, config: Config) -> tuple[Finding, ...]:

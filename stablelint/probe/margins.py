@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stablelint.signals import Signal, Signals
 from stablelint.signals.interval import DECADES, SHARE, half_width
+from stablelint.signals.saturation import hidden, open_ways
 
 if TYPE_CHECKING:
     from stablelint.probe.aggregate import Pass
@@ -56,10 +57,19 @@ def _of_model(passes: Sequence[Pass], alone: Sequence[Signals]) -> dict[str, flo
     slope = DECADES * math.log(10) / max(depth - 1, 1)  # one decade over all blocks
     margins = {
         "discrimination": _log_width([run.kernel.discrimination for run in passes if run.kernel is not None]),
+        "open": _open_width(alone),
         "gradient_exponent": half_width([x for one in alone if (x := one.gradient_exponent) is not None], slope),
         "angle_exponent": half_width([x for one in alone if (x := one.angle_exponent) is not None], slope),
     }
     return {name: margin for name, margin in margins.items() if margin is not None}
+
+
+def _open_width(alone: Sequence[Signals]) -> float | None:
+    """The margin of what squashing functions leave open, over those that all passes looked at."""
+    common = set.intersection(*({row.op for row in hidden(signals.trunk)} for signals in alone))
+    if not common:
+        return None
+    return _log_width([open_ways(row for row in hidden(one.trunk) if row.op in common) for one in alone])
 
 
 def _log_width(values: Sequence[float]) -> float | None:

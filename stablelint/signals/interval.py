@@ -18,7 +18,7 @@ LEVEL = 0.999
 PRIOR_DRAWS = 4
 #: Standard deviation between draws of log10 of a sensitivity or retention, in decades, and of a share or a peak: above
 #: those of nine out of ten models of `scripts/measure_flips.py`.
-DECADES, SHARE = 0.2, 0.02
+DECADES, SHARE = 0.25, 0.02
 
 
 def half_width(values: Sequence[float], prior: float) -> float | None:

@@ -157,7 +157,8 @@ class Signals:
     - ``cuts``: the ops that keep the gradient from parameters for good, as they stand in the graph.
     - ``doubts``: the ops of the signal path that a prediction has no rule for or whose result was guessed; what is
       predicted around them is never an error.
-    - ``margins``: as those of a :class:`Signal`, of ``discrimination`` in decades, of the exponents in nats per block.
+    - ``margins``: as those of a :class:`Signal`, of ``discrimination`` and of the ways that squashing
+      functions leave ``open`` in decades, of the exponents in nats per block.
     - ``deep``: what ``--deep`` measures on top, else None.
     """
 

@@ -32,5 +32,5 @@ def dead_units(signals: Signals, *, error_above: float = 0.95, warning_above: fl
         facts={"dead": worst.dead, "layers": len(dead), **facts(doubt)},
         span=tuple(row.op for row in dead),
         modules=tuple(row.site.module for row in dead),
-        level=capped(level, doubt, signals),
+        level=capped(level, doubt),
     )

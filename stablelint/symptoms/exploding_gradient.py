@@ -51,5 +51,5 @@ def exploding_gradient(signals: Signals, *, error_above: float = 1e3, note_above
         },
         span=(trunk[0].op, trunk[-1].op),
         modules=(first.site.module,),
-        level=capped(level, doubt, signals),
+        level=capped(level, doubt),
     )

@@ -38,5 +38,5 @@ def gradient_decay_in_time(signals: Signals, *, error_below: float = 0.35, error
             facts={"retention": row.retention, **facts(doubt)},
             span=(row.op,),
             modules=(row.site.module,),
-            level=capped(Level.ERROR, doubt, signals),
+            level=capped(Level.ERROR, doubt),
         )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from stablelint.finding import Hit, Level
-from stablelint.graph.families import CONTRACTIONS, WEIGHTED
 from stablelint.rule import rule
-from stablelint.signals import Signal, Signals
+from stablelint.signals import Signals
+from stablelint.signals.saturation import hidden, open_ways, squashing
 from stablelint.signals.signals import near as near_mean
 from stablelint.symptoms.uncertainty import capped, facts, near
-
-#: Smooth functions that are flat on both sides. Those with corners (hardtanh, ReLU6) are flat there by design.
-SMOOTH = frozenset({"sigmoid", "tanh", "softsign", "erf"})
 
 
 @rule(
@@ -28,21 +24,19 @@ def saturated_activation(
     The output's own squashing is a warning at most. Of the networks of `scripts/calibrate.py` that leave less than
     0.01 open none trains at any setting on both seeds; all above 0.1 train as far as saturation goes.
     """
-    rows = [row for row in signals.trunk if row.name in SMOOTH and row.saturated is not None]
+    rows = squashing(signals.trunk)
     if not rows:
         return
     worst = max(rows, key=lambda row: row.saturated or 0.0)
     share = worst.saturated or 0.0
-    way = _open(rows)
+    way = open_ways(rows)
     if way >= warning_below and share <= note_above:
         return
     # the layers that do it: those with at least half of the worst one's share
     flat = [row for row in rows if (row.saturated or 0.0) >= share / 2]
-    # behind the last layer the loss decides what a flat end means (logits of a sure model, samples of a generator)
-    last = max((row.op for row in signals.trunk if row.name in WEIGHTED | CONTRACTIONS), default=-1)
-    hidden = _open([row for row in rows if row.op < last])
-    doubt = near_mean(hidden, error_below, _margin([row for row in rows if row.op < last]))
-    level = Level.ERROR if hidden < error_below else Level.WARNING if way < warning_below else Level.NOTE
+    inner = open_ways(hidden(signals.trunk))
+    doubt = near_mean(inner, error_below, signals.margins.get("open"))
+    level = Level.ERROR if inner < error_below else Level.WARNING if way < warning_below else Level.NOTE
     layers = f"{len(rows)} such layers in a row leave" if len(rows) > 1 else "that leaves"
     yield Hit(
         flat[0].site,
@@ -52,15 +46,5 @@ def saturated_activation(
         facts={"saturated": share, "open": way, "layers": len(rows), **facts(doubt)},
         span=tuple(row.op for row in flat),
         modules=tuple(row.site.module for row in flat),
-        level=capped(level, doubt, signals),
+        level=capped(level, doubt),
     )
-
-
-def _open(rows: Sequence[Signal]) -> float:
-    """The share of ways through all of ``rows`` on which no element is saturated."""
-    return math.prod(1 - (row.saturated or 0.0) for row in rows)
-
-
-def _margin(rows: Sequence[Signal]) -> float:
-    """What the margins of the shares amount to in the product, in decades: that of a sum, for they vary together."""
-    return sum(row.margins.get("saturated", 0.0) / max(1 - (row.saturated or 0.0), 1e-9) for row in rows) / math.log(10)

@@ -36,5 +36,5 @@ def saturated_attention(
                 facts={"peak": row.peak, "uniform_peak": row.uniform_peak, "entropy": row.entropy, **facts(doubt)},
                 span=(row.op,),
                 modules=(row.site.module,),
-                level=capped(Level.ERROR if row.peak > error_above else Level.WARNING, doubt, signals),
+                level=capped(Level.ERROR if row.peak > error_above else Level.WARNING, doubt),
             )

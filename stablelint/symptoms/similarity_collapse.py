@@ -39,7 +39,7 @@ def similarity_collapse(
             facts={"discrimination": apart, **facts(doubt)},
             span=(trunk[0].op, trunk[-1].op),
             modules=(place.site.module,),
-            level=capped(Level.ERROR, doubt, signals),
+            level=capped(Level.ERROR, doubt),
         )
     tokens = [row for row in trunk if row.token_similarity is not None]
     if len(tokens) > 1 and _between_tokens(tokens[-1]) < token_error_below:

@@ -36,14 +36,9 @@ def within(value: float, threshold: float, margin: float | None) -> float | None
     return margin if margin is not None and abs(value - threshold) < margin else None
 
 
-def capped(level: Level, doubt: float | None, signals: Signals) -> Level:
-    """No error where another network that is drawn in the same way may well lie on the other side.
-
-    A measurement that cannot decide is a warning, on whichever side the mean is.
-    """
-    if doubt is None:
-        return level
-    return Level.WARNING if signals.source == "measured" else min(level, Level.WARNING)
+def capped(level: Level, doubt: float | None) -> Level:
+    """No error where another network that is drawn in the same way may well lie on the other side."""
+    return level if doubt is None else min(level, Level.WARNING)
 
 
 def facts(doubt: float | None) -> dict[str, Fact]:

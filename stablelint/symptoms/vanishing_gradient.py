@@ -45,7 +45,7 @@ def vanishing_gradient(signals: Signals, *, error_below: float = 1e-5, note_belo
         },
         span=(weakest.op, trunk[-1].op),
         modules=(first.site.module,),
-        level=capped(level, doubt, signals),
+        level=capped(level, doubt),
     )
 
 

@@ -44,7 +44,7 @@ def test_two_variants_are_measured_once_and_predicted_each_time(cache: Path) -> 
     assert float(exploding[2]) > 4
     assert float(vanishing[4]) < 0.2  # the error of H
     written = cache.read_text()
-    assert len(written.splitlines()) == 2 * 2
+    assert len(written.splitlines()) >= 2 * 8  # the least number of draws of a generated variant
     assert cells(run(cache), TWO[0])[1:6] == vanishing[1:6]
     assert cache.read_text() == written
 

@@ -53,3 +53,32 @@ def test_a_note_near_the_threshold_of_an_error_says_so_too(rule, value):
     hit = only(rule, predicted(value, 0.4))
     assert hit.level is Level.NOTE
     assert "uncertainty of the prediction" in hit.message
+
+
+@pytest.mark.parametrize(("rule", "beyond", "far"), [(vanishing_gradient, 5e-6, 1e-9), (exploding_gradient, 2e3, 1e9)])
+def test_a_mean_of_few_draws_near_the_threshold_is_undecided(rule, beyond, far):
+    def drawn(value: float, margin: float) -> Signals:
+        first, last = along_the_trunk(sensitivity=[value, 1.0]).rows
+        return replace(
+            along_the_trunk(sensitivity=[value, 1.0]),
+            rows=(replace(first, margins={"sensitivity": margin}), last),
+            seeds=6,
+        )
+
+    hit = only(rule, drawn(beyond, 0.5))
+    assert hit.level is Level.WARNING
+    assert "undecided: the mean of 6 draws is known within a factor of 3.2" in hit.message
+    assert hit.facts["uncertainty"] == pytest.approx(10**0.5)
+    for certain in (drawn(far, 0.5), drawn(beyond, 0.1)):
+        assert only(rule, certain).level is Level.ERROR
+        assert "uncertainty" not in only(rule, certain).facts
+
+
+def test_a_healthy_mean_near_the_threshold_is_undecided_too():
+    first, last = along_the_trunk(sensitivity=[300.0, 1.0]).rows
+    signals = replace(
+        along_the_trunk(sensitivity=[300.0, 1.0]), rows=(replace(first, margins={"sensitivity": 1.0}), last), seeds=24
+    )
+    hit = only(exploding_gradient, signals)
+    assert hit.level is Level.NOTE
+    assert "undecided" in hit.message

@@ -93,6 +93,7 @@ def test_a_loss_reaches_the_probe(data: str, loss: str, write: Write) -> None:
     assert built.loss is not None
     _, projected = measure(built.model, built.inputs, rebuild=built.rebuild, seeds=2)
     (_, own, _) = result(jobs.measure((Request("model.py"), config, ())))
+    own = own.measured
     assert own.seeds == 2
     assert own.parameters[0].grad_rms != pytest.approx(projected.parameters[0].grad_rms, rel=0.01)
     (_, found, _) = result(jobs.curvature((Request("model.py"), config, ())))
