@@ -27,9 +27,10 @@ from stablelint.graph import Graph
 from stablelint.graph.families import RECURRENT
 from stablelint.inputs import Inputs
 from stablelint.probe.frozen import calibrate
+from stablelint.probe.sharded import Ranks
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.tensor_statistics import rms
-from stablelint.probe.wake import ROUNDS, STEP, asleep
+from stablelint.probe.wake import FAINT, MOVES, ROUNDS, STEP, asleep
 from stablelint.trace import tensors_in, trace
 
 Numbers = dict[str, float]
@@ -122,17 +123,41 @@ def measure(case: Case, seed: int) -> Truth:
         seed_everything(seed)
         calibrate(model, Inputs(*args, **kwargs))
         graph, truth = _pass(case, model, args, kwargs, seed)
+        first = truth
         for _ in range(ROUNDS):
-            blocked = any(truth.grads.get(str(index)) == 0 for index in graph.flow.trunk)
-            woken = _wake(model) if blocked else 0
+            woken = _wake(model) if _least(graph, truth) < FAINT else 0
             if not woken:
                 break
             _, again = _pass(case, model, args, kwargs, seed)
             again.awakened, truth = truth.awakened + woken, again
+        if _least(graph, truth) < FAINT and _least(graph, first) > 0:
+            truth = first  # small and not zero, and waking does not help: something else is the matter
         if seed == 0:
             truth.seconds = _seconds(model, args, kwargs)
     truth.weights = digest
     return truth
+
+
+def _least(graph: Graph, truth: Truth) -> float:
+    """The least sensitivity along the trunk (:class:`stablelint.signals.Signal`), 0 where no gradient arrives."""
+    heard = [
+        (index, truth.rms[key], truth.grads[key]) for index in graph.flow.trunk if (key := str(index)) in truth.grads
+    ]
+    if any(grad == 0 for _, _, grad in heard):
+        return 0.0
+    before = [each for each in heard if graph.head is None or each[0] <= graph.head]
+    if not before:
+        return math.inf
+    last, _, reference = before[-1]
+    size = graph.ops[last].numel
+    return min(
+        (
+            value * grad / reference * math.sqrt(graph.ops[index].numel / size)
+            for index, value, grad in before
+            if value > 0
+        ),
+        default=math.inf,
+    )
 
 
 def _wake(model: nn.Module) -> int:
@@ -143,8 +168,10 @@ def _wake(model: nn.Module) -> int:
     """
     woken = [
         parameter
-        for parameter in asleep(model)
-        if parameter.grad is not None and bool(parameter.grad.any()) and bool(torch.isfinite(parameter.grad).all())
+        for parameter, size in asleep(model, Ranks())
+        if parameter.grad is not None
+        and bool(torch.isfinite(parameter.grad).all())
+        and rms(parameter.grad) > (MOVES if size else 0.0)
     ]
     with torch.no_grad():
         for parameter in woken:

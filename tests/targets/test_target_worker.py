@@ -215,6 +215,8 @@ def test_a_worker_whose_parent_is_killed_ends(jobs: Callable[..., Worker], user_
 
 def test_ctrl_c_ends_the_worker(jobs: Callable[..., Worker]) -> None:
     code = (
+        # a shell's background job ignores the signal
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from stablelint.targets.worker import Worker\n"
         "for pid in Worker(preload=()).run('jobs:loop'): print(pid, flush=True)"
     )
