@@ -126,6 +126,8 @@ def _row(graph: Graph, index: int, readings: list[Reading]) -> Signal:
         dead=_mean([r.dead for r in readings]),
         saturated=_mean([r.saturated for r in readings]),
         retention=_geometric([r.retention for r in readings if r.retention is not None]),
+        steps_heard=_mean([r.steps_heard for r in readings]),
+        step_variation=_mean([r.step_variation for r in readings]),
         peak=_mean([r.peak for r in readings]) if attends else None,
         uniform_peak=_mean([r.uniform_peak for r in readings]) if attends else None,
         entropy=_mean([r.entropy for r in readings]) if attends else None,

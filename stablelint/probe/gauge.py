@@ -54,6 +54,8 @@ class Reading:
     dead: float | None = None
     saturated: float | None = None
     retention: float | None = None
+    steps_heard: float | None = None
+    step_variation: float | None = None
     peak: float | None = None
     entropy: float | None = None
     uniform_peak: float | None = None
@@ -184,6 +186,7 @@ class Gauge:
         self.backward_order.clear()
         for reading in self.readings.values():
             reading.grad_rms = reading.grad_unit_similarity = reading.retention = None
+            reading.steps_heard = reading.step_variation = None
             reading.grad_finite = True
 
     def _through_time(self, index: int, grad: torch.Tensor | None) -> None:
@@ -197,7 +200,9 @@ class Gauge:
 
     def look_at_steps(self, index: int, steps: list[float]) -> None:
         """Read a recurrent op's gradient rms at each time step."""
-        self.readings[index].retention = retention(steps)
+        reading = self.readings[index]
+        reading.retention = retention(steps)
+        reading.steps_heard, reading.step_variation = heard(steps)
 
 
 def listen(tensor: torch.Tensor, hear: Callable[[torch.Tensor | None], None]) -> None:
@@ -216,6 +221,22 @@ def listen(tensor: torch.Tensor, hear: Callable[[torch.Tensor | None], None]) ->
         hear(grads[place])
 
     node.register_prehook(pick)
+
+
+#: A time step whose gradient is a smaller share of the largest one's is not heard any more: what is one step of the
+#: optimiser to the last is less than a thousandth to it.
+HEARD = 1e-3
+
+
+def heard(steps: list[float]) -> tuple[float | None, float | None]:
+    """Share of time steps with at least :data:`HEARD` of the largest gradient, and the coefficient of variation of all.
+
+    0 for the latter: every step gets the same gradient; the root of their number: one step gets all.
+    """
+    if len(steps) < 4 or not all(map(math.isfinite, steps)) or max(steps) == 0:
+        return None, None
+    share = sum(step >= HEARD * max(steps) for step in steps) / len(steps)
+    return share, statistics.pstdev(steps) / statistics.fmean(steps)
 
 
 def retention(steps: list[float]) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stablelint.signals import Signal, Signals
-from stablelint.signals.interval import DECADES, SHARE, half_width
+from stablelint.signals.interval import DECADES, RETENTION, SHARE, half_width
 from stablelint.signals.saturation import hidden, open_ways
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def _of_readings(row: Signal, passes: Sequence[Pass]) -> dict[str, float]:
     for name in ("dead", "saturated", "peak"):
         shares = [value for reading in readings if (value := getattr(reading, name)) is not None]
         margins[name] = half_width(shares, SHARE)
-    margins["retention"] = _log_width([each.retention for each in readings if each.retention is not None])
+    factors = [each.retention for each in readings if each.retention is not None]
+    margins["retention"] = _log_width(factors, RETENTION)
     return {name: margin for name, margin in margins.items() if margin is not None}
 
 
@@ -72,8 +73,8 @@ def _open_width(alone: Sequence[Signals]) -> float | None:
     return _log_width([open_ways(row for row in hidden(one.trunk) if row.op in common) for one in alone])
 
 
-def _log_width(values: Sequence[float]) -> float | None:
+def _log_width(values: Sequence[float], prior: float = DECADES) -> float | None:
     """In decades; infinite where some values are 0 and some are not, None where all are."""
     if not any(values):
         return None
-    return half_width([math.log10(value) if value > 0 else -math.inf for value in values], DECADES)
+    return half_width([math.log10(value) if value > 0 else -math.inf for value in values], prior)

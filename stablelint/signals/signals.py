@@ -37,7 +37,9 @@ class Signal:
       values and that of the gradients (1.0: all units compute and learn the same thing).
     - ``dead``: share of units that are zero with zero derivative for the whole batch; ``saturated``: share of
       elements whose derivative is below a hundredth of the function's largest.
-    - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back.
+    - ``retention``: factor by which a recurrent op scales the gradient per time step on its way back; ``steps_heard``:
+      share of time steps that get at least a thousandth of the largest gradient, ``step_variation``: standard deviation
+      of the gradient's rms over the steps by its mean (0: all hear the same; the root of their number: one hears all).
     - ``peak``: mean of the largest attention weight of a row; ``uniform_peak``: what it is for uniform attention;
       ``entropy``: mean entropy of a row over log(row length).
     - ``grad_spread``: standard deviation in decades of ``grad_rms``. Predicted: of one network like this one, against
@@ -67,6 +69,8 @@ class Signal:
     dead: float | None = None
     saturated: float | None = None
     retention: float | None = None
+    steps_heard: float | None = None
+    step_variation: float | None = None
     peak: float | None = None
     uniform_peak: float | None = None
     entropy: float | None = None

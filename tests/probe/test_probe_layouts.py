@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from stablelint.api import check_model
+from stablelint.finding import Level
 from stablelint.inputs import Inputs
 from stablelint.probe import measure
 
@@ -94,3 +96,27 @@ def test_units_that_share_only_their_gradient_are_not_copies() -> None:
     (share,) = [row.unit_similarity for row in signals.rows if row.name == "linear"]
     assert share is not None
     assert 0.99 < share < 0.99999
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(24, False), (200, True)])
+def test_a_long_sequence_is_mostly_not_heard(steps: int, warned: bool) -> None:
+    """A default RNN keeps about half of the gradient per step: of any length it hears the last dozen."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.RNN(8, 32, batch_first=True), nn.Linear(32, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model, inputs = Last(), Inputs(torch.randn(6, steps, 8))
+    for deep in (False, True):
+        report = check_model(model, inputs, probe=True, deep=deep)
+        found = [finding for finding in report.findings if finding.code == "SL908"]
+        assert bool(found) == (deep and warned)
+        assert all(finding.level is Level.WARNING for finding in found)
+    (row,) = [row for row in measure(model, inputs, seeds=1)[1].rows if row.steps_heard is not None]
+    assert 8 <= row.steps_heard * steps <= 16
+    assert 1 < row.step_variation < steps**0.5
