@@ -1,11 +1,11 @@
 """What the probe costs: an instrumented step beside a plain forward and backward pass, over a registry of models.
 
-    python scripts/measure_probe.py models.py [--only PATTERN]
+    python scripts/measure_probe.py models.py [--only PATTERN] [--every N]
 
-Each model runs in processes of its own with one thread. CPU seconds are the least of several steps that alternate
-(plain, instrumented, plain, ...), memory is the peak of what the process holds above what it held before the step, the
-least of three. ``first`` is the pass that records the graph and looks at all ops, ``probe`` the whole measurement with
-its seeds and tangent kernels, both in plain steps.
+Each model runs in a process of its own with one thread. CPU seconds are the least of several steps that alternate
+(plain, instrumented, plain, ...), memory is the peak of all tensors above what was held before the step (torch's own
+profile of its allocator). ``first`` is the pass that records the graph and looks at all ops, ``probe`` the whole
+measurement with its seeds and tangent kernels, both in plain steps.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ import argparse
 import fnmatch
 import gc
 import importlib.util
+import itertools
 import json
 import math
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
@@ -40,10 +38,10 @@ from stablelint.probe.state import preserved
 from stablelint.trace import Trace, trace
 
 #: CPU seconds of alternating steps, and how many there are at least and at most.
-BUDGET, LEAST, MOST = 4.0, 3, 15
+BUDGET, LEAST, MOST = 2.0, 3, 9
 BARS = {"time": 1.15, "memory": 1.1}
-#: Seconds from which a step counts as slow, and MiB from which its peak is more than pages and caches.
-SLOW, LARGE = 0.2, 20
+#: Seconds from which a step counts as slow, and MiB from which its peak counts.
+SLOW, LARGE = 0.2, 1
 
 
 def registry(path: Path) -> dict[str, Any]:
@@ -59,26 +57,14 @@ def registry(path: Path) -> dict[str, Any]:
 
 
 def peak(step: Callable[[], None]) -> int:
-    """Bytes that ``step`` holds at most above what was held before it, sampled all the time by a thread.
-
-    Needs an allocator that gives freed memory back at once (MALLOC_MMAP_THRESHOLD_).
-    """
-    gc.collect()
-    process = psutil.Process()
-    before = most = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.is_set():
-            most = max(most, process.memory_info().rss)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    step()
-    done.set()
-    thread.join()
-    return most - before
+    """Bytes of tensors that ``step`` holds at most above what was held before it."""
+    cpu = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
+        step()
+    assert profile.profiler is not None
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(changes), default=0)
 
 
 def steps(model: nn.Module, inputs: Inputs) -> tuple[Callable[[], None], Callable[[], None] | None, Callable[[], None]]:
@@ -122,8 +108,8 @@ def timed(step: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def one(path: Path, name: str, memory: bool) -> list[float]:
-    """Seconds of a plain step, and in plain steps: the instrumented one, the first one, the probe; or MiB of both."""
+def one(path: Path, name: str) -> list[float]:
+    """Seconds of a plain step; in such steps, the instrumented one, the first one, the probe; MiB, and their ratio."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model, args, kwargs = registry(path)[name][2]()
@@ -135,24 +121,24 @@ def one(path: Path, name: str, memory: bool) -> list[float]:
             raise SystemExit("its run cannot be found again")
         plain()
         instrumented()
-        if memory:
-            return [min(peak(step) for _ in range(3)) / 2**20 for step in (plain, instrumented)]
         gc.collect()
         gc.disable()
         times: list[tuple[float, float]] = []
         while len(times) < LEAST or (sum(map(sum, times)) < BUDGET and len(times) < MOST):
             times.append((timed(plain), timed(instrumented)))
         least = [min(column) for column in zip(*times, strict=True)]
-        start = min(timed(first) for _ in range(2))
+        start = timed(first)
         gc.enable()
-    return [each / least[0] for each in (least[0] ** 2, least[1], start, timed(lambda: measure(model, inputs)))]
+    whole = timed(lambda: measure(model, inputs))
+    with preserved(model):
+        held = [peak(step) / 2**20 for step in (plain, instrumented)]
+    return [least[0], *(each / least[0] for each in (least[1], start, whole)), held[0], held[1] / max(held[0], 1e-9)]
 
 
-def child(path: Path, name: str, memory: bool) -> list[float]:
+def child(path: Path, name: str) -> list[float]:
     """The numbers of :func:`one` from a process of its own. Raises RuntimeError with its last line where it fails."""
-    command = [sys.executable, __file__, str(path), "--one", name, *(["--memory"] if memory else [])]
-    environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "65536"} if memory else {})
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, __file__, str(path), "--one", name]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError((ran.stderr.strip() or "it failed").splitlines()[-1])
     numbers: list[float] = json.loads(ran.stdout.strip().splitlines()[-1])
@@ -164,24 +150,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("registry", type=Path)
     parser.add_argument("--only", default="*", help="only models whose name matches this pattern")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th of them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(options.registry, options.one, options.memory)))
+        print(json.dumps(one(options.registry, options.one)))
         return 0
     print(f"{'model':<42}{'plain s':>9}{'time':>7}{'first':>7}{'probe':>7}{'MiB':>9}{'memory':>8}")
     rows: list[list[float]] = []
-    for name in registry(options.registry):
-        if not fnmatch.fnmatch(name, options.only):
-            continue
+    names = [name for name in registry(options.registry) if fnmatch.fnmatch(name, options.only)]
+    for name in names[:: options.every]:
         try:
-            row = child(options.registry, name, False)
-            held = child(options.registry, name, True)
+            row = child(options.registry, name)
         except RuntimeError as error:
             print(f"{name:<42}{error}", flush=True)
             continue
-        row += [held[0], held[1] / max(held[0], 1e-9)]
         rows.append(row)
         cells = f"{row[0]:>9.4f}{row[1]:>7.2f}{row[2]:>7.1f}{row[3]:>7.1f}{row[4]:>9.1f}{row[5]:>8.2f}"
         print(f"{name:<42}{cells}", flush=True)
