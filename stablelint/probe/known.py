@@ -21,7 +21,7 @@ _ASKED = RECURRENT | {"scaled_dot_product_attention"}
 #: Blocks of the trunk that are looked at again, evenly over its depth where it has more.
 _MOST = 16
 #: Of those, how many at most are compared between samples: a slope over depth needs no more.
-_COMPARED = 8
+_COMPARED = 4
 #: Shares and peaks from which an op is looked at again; notes and warnings begin at several times as much.
 _DEAD, _SATURATED, _PEAKED = 0.2, 0.05, 0.5
 

@@ -18,7 +18,7 @@ from stablelint.trace import state
 from stablelint.trace.canonical import canonical, raw_name
 from stablelint.trace.composites import ENTERED
 from stablelint.trace.functions import UNRECORDED
-from stablelint.trace.modules import ModuleStack, is_scripted
+from stablelint.trace.modules import ModuleStack
 from stablelint.trace.patches import (
     eager_compiled,
     recorded_autograd_functions,
@@ -52,14 +52,14 @@ def replay(
     TraceTargetError when the forward pass fails.
     """
     with state.one_at_a_time(), ExitStack() as stack:
-        scripted = any(is_scripted(module) for module in model.modules())
-        modules = ModuleStack(model if scripted else nn.Module(), None)
-        run = _Replay(modules, recorded, sites, listener, operands, watched=scripted)
+        watched = unseen(recorded)
+        modules = ModuleStack(model if watched else nn.Module(), None)
+        run = _Replay(modules, recorded, sites, listener, operands, watched=watched)
         stack.enter_context(transformers_unaware())
         stack.enter_context(eager_compiled())
         stack.enter_context(recorded_autograd_functions(run))
         stack.enter_context(recorded_script_functions(run))
-        if scripted:
+        if watched:
             stack.enter_context(modules.hooks())
         stack.enter_context(torch.enable_grad())
         try:
@@ -77,6 +77,13 @@ def replay(
 def replayable(recorded: Trace, sites: Collection[int]) -> bool:
     """Whether all of ``sites`` are results of calls that a replay sees."""
     return all(recorded.calls[index] is not None for index in sites)
+
+
+def unseen(recorded: Trace) -> bool:
+    """Whether there are ops that no call made: TorchScript and custom autograd functions run out of sight."""
+    leaves = ("input", "parameter", "constant")
+    ops = recorded.graph.ops
+    return any(call is None and op.name not in leaves for op, call in zip(ops, recorded.calls, strict=True))
 
 
 class _Replay(Recorder):
@@ -112,9 +119,14 @@ class _Replay(Recorder):
             raw = raw_name(func)
             special = self._watched or func in ENTERED or raw in UNRECORDED or raw in _LOOKED_INTO
             plain = self._plain[func] = not special
-        if plain:
-            return self._call(func, "", args, kwargs or {}, None)
-        return super().__torch_function__(func, types, args, kwargs)
+        if not plain:
+            return super().__torch_function__(func, types, args, kwargs)
+        # this is all that most calls cost
+        number, self.calls = self.calls, self.calls + 1
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        if number in self._wanted:
+            self._look(number, func, args, kwargs or {}, out)
+        return out
 
     def _call(
         self,
@@ -126,22 +138,23 @@ class _Replay(Recorder):
     ) -> Any:
         number, self.calls = self.calls, self.calls + 1
         out = func(*args, **kwargs)
-        for index in self._wanted.get(number, ()):
-            self._look(index, func, args, kwargs, out)
+        if number in self._wanted:
+            self._look(number, func, args, kwargs, out)
         return out
 
     def _look(
-        self, index: int, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+        self, number: int, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     ) -> None:
-        op = self._graph.ops[index]
-        found = _result(op.attrs.get("item") if op.name == "getitem" else None, args, kwargs, out)
-        if found is None or tuple(found.shape) != op.shape:
-            raise DivergedError(f"call {self.calls - 1} is not {op.name} any more")
-        operands: tuple[torch.Tensor, ...] = ()
-        if op.name in self._operands:
-            operands = tuple(tensor for _, tensor in canonical(func, args, kwargs).operands)
-        with torch._C.DisableTorchFunction():
-            self._hear(index, op.name, op.site.module, operands, found)
+        for index in self._wanted[number]:
+            op = self._graph.ops[index]
+            found = _result(op.attrs.get("item") if op.name == "getitem" else None, args, kwargs, out)
+            if found is None or tuple(found.shape) != op.shape:
+                raise DivergedError(f"call {number} is not {op.name} any more")
+            operands: tuple[torch.Tensor, ...] = ()
+            if op.name in self._operands:
+                operands = tuple(tensor for _, tensor in canonical(func, args, kwargs).operands)
+            with torch._C.DisableTorchFunction():
+                self._hear(index, op.name, op.site.module, operands, found)
 
     def record(self, *_args: Any, **_kwargs: Any) -> None:
         """What is recorded without a call is not looked at."""
