@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stablelint import api
@@ -80,7 +81,10 @@ def beside(graph: Graph, measured: Signals) -> tuple[Comparison, tuple[str, ...]
         return compare(measured, None, {}), (f"nothing is predicted beside the measurement: {what}",)
     signal = graph.flow.signal
     feeds = {index: [user.index for user in graph.users(graph.ops[index]) if user.index in signal] for index in signal}
-    return compare(measured, predicted, feeds), _several_outputs(graph)
+    found, remarks = compare(measured, predicted, feeds), _several_outputs(graph)
+    if remarks:  # the gradients are those of different losses
+        found = replace(found, surprises=tuple(each for each in found.surprises if each.quantity == "rms"))
+    return found, remarks
 
 
 def _several_outputs(graph: Graph) -> tuple[str, ...]:

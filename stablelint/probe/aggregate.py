@@ -170,17 +170,25 @@ def _like_next(rows: list[Signal], passes: Sequence[Pass], columns: tuple[_Colum
         return rows
 
     def changed(row: Signal) -> Signal:
-        if row.op in to_all:
+        # what no draw knows, or all do, is as it should be
+        lacking = [column for column in columns if _only_some(passes, row.op, column)]
+        if not lacking:
             return row
         at = seen[min(bisect_left(seen, row.op), len(seen) - 1)]
         first, last = passes[0].readings[at], known[at]
         values = {
             column: _scaled(*(getattr(each, column) for each in (row, first, last)), apart="rms" not in column)
-            for column in columns
+            for column in lacking
         }
         return replace(row, **values)  # type: ignore[arg-type]
 
     return [changed(row) for row in rows]
+
+
+def _only_some(passes: Sequence[Pass], index: int, column: _Column) -> bool:
+    """Whether the first pass, but not every other, has read ``column`` of an op."""
+    read = [index in run.readings and getattr(run.readings[index], column) is not None for run in passes]
+    return read[0] and not all(read)
 
 
 def _scaled(value: float | None, before: float | None, after: float | None, *, apart: bool) -> float | None:

@@ -125,7 +125,8 @@ class Draw:
         ranks.merge_forward(gauge, graph)
         forward = first_nonfinite_forward(recorded, gauge)
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        if flow.sink is None or not gauge.outputs[flow.sink].requires_grad:
+        end = None if flow.sink is None else gauge.outputs.get(flow.sink)
+        if end is None or not end.requires_grad:
             raise TraceTargetError(NO_GRADIENT)
         sink = ranks.sink(gauge, graph)
         scalar = self._scalar(graph, recorded.output)

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from stablelint.signals import Signal, Signals
@@ -14,6 +15,9 @@ from stablelint.signals.saturation import hidden, open_ways
 
 if TYPE_CHECKING:
     from stablelint.probe.aggregate import Pass
+
+#: The share of draws with a 0 from which on it is not by chance that one has none.
+_DEAD = 0.9
 
 
 def with_margins(
@@ -47,7 +51,9 @@ def _of_readings(row: Signal, passes: Sequence[Pass]) -> dict[str, float]:
     margins = {}
     for name in ("dead", "saturated", "peak"):
         shares = [value for reading in readings if (value := getattr(reading, name)) is not None]
-        margins[name] = half_width(shares, SHARE)
+        centre = fmean(shares) if shares else 0.0
+        # the binomial variance vanishes at both ends
+        margins[name] = half_width(shares, SHARE * min(20 * centre * (1 - centre), 1) + 1e-4)
     factors = [each.retention for each in readings if each.retention is not None]
     margins["retention"] = _log_width(factors, RETENTION)
     return {name: margin for name, margin in margins.items() if margin is not None}
@@ -74,7 +80,7 @@ def _open_width(alone: Sequence[Signals]) -> float | None:
 
 
 def _log_width(values: Sequence[float], prior: float = DECADES) -> float | None:
-    """In decades; infinite where some values are 0 and some are not, None where all are."""
-    if not any(values):
+    """In decades; infinite where some values are 0 and some are not, None where (nearly) all are."""
+    if sum(value == 0 for value in values) >= _DEAD * len(values):
         return None
     return half_width([math.log10(value) if value > 0 else -math.inf for value in values], prior)

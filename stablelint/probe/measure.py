@@ -62,7 +62,9 @@ def measure(
     """
     if deep:
         refuse(model, "the deep measurements")
-    inputs, rebuild = supply(model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds)
+    inputs, rebuild = supply(
+        model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds, first_seed=first_seed
+    )
     first = Draw.of(model, inputs, first_seed, 0, loss, origins).measured()
     passes = [first]
     tried = 1

@@ -26,23 +26,35 @@ def supply(
     loss: Callable[..., Any] | None = None,
     batches: int | None = None,
     default: int = 1,
+    first_seed: int = 0,
 ) -> tuple[Inputs, Rebuild | None]:
     """The first batch, and how to get model and batch of another seed.
 
-    Of a loader (whatever can be iterated and is no tensor, tuple or dict) the first ``batches`` are taken, ``default``
-    without a number, and brought to the model's device; further seeds go through them again. The loader's generators
-    and the random states are restored; a plain iterator moves on. Raises InputTargetError in one sentence when there
-    is no batch that fits.
+    Of a loader (whatever can be iterated and is no tensor, tuple or dict) the first ``batches`` are taken and brought
+    to the model's device, and further seeds go through them again; without a number ``default``, and more as they are
+    asked for. Seeds count from ``first_seed``. The loader's generators and the random states are restored; a plain
+    iterator moves on. Raises InputTargetError in one sentence when there is no batch that fits.
     """
     if isinstance(inputs, Inputs | tuple | dict) or hasattr(inputs, "shape") or not hasattr(inputs, "__iter__"):
         if batches is not None:
             raise UsageError(f"batches={batches} counts the batches of a loader, and one batch was given")
         return arrange(model, inputs, loss), None if rebuild is None else _arranged(rebuild, loss)
-    given = [arrange(model, _beside(model, each), loss, loader=True) for each in _first(inputs, batches or default)]
+
+    def taken(count: int) -> list[Inputs]:
+        return [arrange(model, _beside(model, each), loss, loader=True) for each in _first(inputs, count)]
+
+    given = taken(batches or default)
+    fixed = batches is not None or len(given) < default
 
     def again(seed: int) -> tuple[nn.Module, Inputs]:
+        nonlocal given, fixed
+        number = seed - first_seed
+        if number >= len(given) and not fixed:  # from the start again, with the same order; an iterator goes on
+            more = given + taken(number) if iter(inputs) is inputs else taken(2 * number)
+            fixed = len(more) <= len(given)
+            given = given if fixed else more
         fresh = model if rebuild is None else rebuild(seed)[0]
-        return fresh, given[seed % len(given)]
+        return fresh, given[number % len(given)]
 
     return given[0], again
 

@@ -94,7 +94,9 @@ class Signal:
 
 
 def near(value: float, threshold: float, decades: float | None) -> float | None:
-    """The factor of ``decades``, if ``threshold`` is within it of ``value``."""
+    """The factor of ``decades``, if ``threshold`` is within it of ``value``; infinite where nothing can be said."""
+    if decades == math.inf:
+        return math.inf
     if not decades or not 0 < value < math.inf:
         return None
     return 10 ** min(decades, 300.0) if abs(math.log10(value / threshold)) < decades else None

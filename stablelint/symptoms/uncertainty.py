@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from stablelint.finding import Fact, Level
 from stablelint.signals import Signals
 
@@ -11,6 +13,8 @@ def near(threshold: float, doubt: float | None, signals: Signals) -> str:
     if doubt is None:
         return ""
     if signals.source == "measured":
+        if doubt == math.inf:
+            return f"; undecided: of {signals.seeds} draws some are exactly 0 or not finite and some are not"
         return (
             f"; undecided: the mean of {signals.seeds} draws is known within a factor of {doubt:.2g}, and the "
             f"threshold {threshold:.2g} is in there"

@@ -70,7 +70,7 @@ class Recorder(TorchFunctionMode):
         self.values = Values(fake)
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> its name
         self.fake = fake
-        self.calls = 0  # of torch that were looked at, whether they became ops or not
+        self.called: list[Callable[..., Any]] = []  # all that was looked at, whether it became an op or not
         self.late_names: Callable[[], dict[int, str]] | None = None  # of a sharded model, which gathers its weights
         self.recomputed = False  # inside a function that switches autograd off and runs everything again with it on
         self._surroundings = surroundings
@@ -194,7 +194,8 @@ class Recorder(TorchFunctionMode):
         kwargs: Mapping[str, Any],
         frame: FrameType | None,
     ) -> Any:
-        number, self.calls = self.calls, self.calls + 1
+        number = len(self.called)
+        self.called.append(func)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         guessed = False
         ran_alone = False

@@ -46,9 +46,9 @@ def replay(
 ) -> object:
     """Run ``model`` with autograd on; ``listener`` hears the ops ``sites`` as in :func:`stablelint.trace.trace`.
 
-    Calls are told apart by their number, so the model must make the same ones as when it was ``recorded``. Operands are
-    passed only for ops whose name is in ``operands``. What the forward pass changes in the model is not put back.
-    Returns what the model returned. Raises DivergedError where another op than the recorded one turns up, and
+    Calls are told apart by their number, so the model must call the same functions as when it was ``recorded``.
+    Operands are passed only for ops whose name is in ``operands``. What the forward pass changes in the model is not
+    put back. Returns what the model returned. Raises DivergedError where another op than the recorded one turns up, and
     TraceTargetError when the forward pass fails.
     """
     with state.one_at_a_time(), ExitStack() as stack:
@@ -69,8 +69,8 @@ def replay(
             raise
         except Exception as error:
             raise TraceTargetError(explain(error)) from error
-    if run.calls != recorded.call_count:
-        raise DivergedError(f"{run.calls} calls of torch instead of {recorded.call_count}")
+    if run.calls != len(recorded.called):
+        raise DivergedError(f"{run.calls} calls of torch instead of {len(recorded.called)}")
     return output
 
 
@@ -103,7 +103,7 @@ class _Replay(Recorder):
     ) -> None:
         super().__init__(modules, None, listener)
         self._graph, self._hear, self._operands = recorded.graph, listener, operands
-        self._watched = watched
+        self._watched, self.calls, self._known = watched, 0, recorded.called
         self._plain: dict[Callable[..., Any], bool] = {}
         self._wanted: dict[int, list[int]] = defaultdict(list)
         for index in sites:
@@ -122,7 +122,7 @@ class _Replay(Recorder):
         if not plain:
             return super().__torch_function__(func, types, args, kwargs)
         # this is all that most calls cost
-        number, self.calls = self.calls, self.calls + 1
+        number = self._next(func)
         out = func(*args, **kwargs) if kwargs else func(*args)
         if number in self._wanted:
             self._look(number, func, args, kwargs or {}, out)
@@ -136,11 +136,19 @@ class _Replay(Recorder):
         kwargs: Mapping[str, Any],
         frame: FrameType | None,  # noqa: ARG002
     ) -> Any:
-        number, self.calls = self.calls, self.calls + 1
+        number = self._next(func)
         out = func(*args, **kwargs)
         if number in self._wanted:
             self._look(number, func, args, kwargs, out)
         return out
+
+    def _next(self, func: Callable[..., Any]) -> int:
+        """The number of the call that is about to be made, if it is that of the recorded function."""
+        number, self.calls = self.calls, self.calls + 1
+        known = self._known[number] if number < len(self._known) else None
+        if func is not known and func != known:  # descriptors are made anew and equal
+            raise DivergedError(f"call {number} is another function")
+        return number
 
     def _look(
         self, number: int, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], out: Any

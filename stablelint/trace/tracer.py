@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -57,8 +57,8 @@ FLAT = (
 class Trace:
     """A recorded run. ``graph.ops`` and the nodes of ``fx`` (but its output) correspond one to one.
 
-    ``calls`` says for each op which call of torch made it, None for leaves and where no call was seen, and
-    ``call_count`` how many there were (:mod:`stablelint.trace.replay`).
+    ``calls`` says for each op which call of torch made it, None for leaves and where no call was seen, ``called`` are
+    the functions of all calls (:mod:`stablelint.trace.replay`).
     """
 
     graph: Graph
@@ -66,7 +66,7 @@ class Trace:
     output: object
     remarks: tuple[str, ...] = ()
     calls: tuple[int | None, ...] = ()
-    call_count: int = 0
+    called: tuple[Callable[..., Any], ...] = ()
 
 
 def trace(
@@ -195,7 +195,7 @@ class _Run:
         graph = to_graph(recorder.drafts, outputs, weights, training=self.training)
         graph = with_derived_weights(graph, recorder.nodes, {name: tensor for name, (tensor, _) in self.named.items()})
         numbers = tuple(draft.call for draft in recorder.drafts)
-        return Trace(graph, recorder.graph, output, self._remarks(), numbers, recorder.calls)
+        return Trace(graph, recorder.graph, output, self._remarks(), numbers, tuple(recorder.called))
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.modules.boundary = sys._getframe()

@@ -131,3 +131,49 @@ def test_zeros_wake_in_every_draw() -> None:
     assert signals.seeds == 3
     assert signals.awakened == 1
     assert all(row.grad_rms for row in signals.trunk)
+
+
+class Either(nn.Module):
+    """ReLU or sigmoid, as the data fall: the same number of calls, the same shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bend = torch.relu if float(x.detach().mean()) > 0 else torch.sigmoid
+        for layer in self.layers:
+            x = bend(layer(x))
+        return x
+
+
+def test_another_function_in_the_same_place_does_not_count() -> None:
+    def given(seed: int) -> tuple[nn.Module, Inputs]:
+        torch.manual_seed(seed)
+        return Either(), Inputs(torch.randn(16, 8) + (-1.0 if seed % 2 else 1.0))
+
+    graph, signals = measure(*given(0), rebuild=given, seeds=6)
+    assert "relu" in [op.name for op in graph]
+    assert signals.seeds == 3
+
+
+def test_a_recurrent_layer_whose_outputs_have_no_gradient_keeps_its_size() -> None:
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(x)[1][0][0])
+
+    def given(seed: int) -> tuple[nn.Module, Inputs]:
+        torch.manual_seed(0)
+        return Classifier(), Inputs(torch.randn(4, 6, 8) * 10.0**seed)
+
+    _, signals = measure(*given(0), rebuild=given, seeds=3)
+    alone = [measure(*given(seed), seeds=1)[1] for seed in range(3)]
+
+    def size(of):
+        return next(row.rms for row in of.rows if row.name == "lstm")
+
+    assert size(signals) == pytest.approx((size(alone[0]) * size(alone[1]) * size(alone[2])) ** (1 / 3), rel=1e-4)

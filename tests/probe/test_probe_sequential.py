@@ -68,3 +68,20 @@ def test_a_model_at_the_threshold_is_undecided() -> None:
         assert not [found for found in report.findings if found.level is Level.ERROR]
         undecided += any("undecided" in found.message for found in report.findings)
     assert undecided == 5
+
+
+def test_a_network_that_dies_in_some_draws_is_undecided() -> None:
+    """Four ReLUs wide and ten deep: in some draws, and not in others, nothing comes through."""
+
+    def narrow(seed: int) -> tuple[nn.Module, Inputs]:
+        torch.manual_seed(seed)
+        layers = [layer for _ in range(10) for layer in (nn.Linear(4, 4), nn.ReLU())]
+        for layer in layers[::2]:
+            nn.init.kaiming_normal_(layer.weight)
+        return nn.Sequential(*layers, nn.Linear(4, 2)), Inputs(torch.randn(32, 4))
+
+    config = Config(probe=True, select=("vanishing-gradient",), seeds=24)
+    report = check_model(*narrow(0), config=config, rebuild=narrow)
+    (found,) = report.findings
+    assert found.level is not Level.ERROR
+    assert "undecided: of 24 draws some are exactly 0" in found.message

@@ -216,3 +216,18 @@ def test_on_a_gpu_batches_go_to_the_model_and_its_random_state_is_restored() -> 
     _, signals = measure(model, batches(), loss=nn.CrossEntropyLoss(), seeds=2, deep=True)
     before.assert_same(Footprint(model))
     assert signals.seeds == 2
+
+
+def test_more_draws_take_more_batches() -> None:
+    seen: list[int] = []
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(int(target[0]))
+        return output.square().mean()
+
+    batches = [(torch.randn(4, 8), torch.full((4,), number)) for number in range(10)]
+    measure(nn.Linear(8, 2), batches, seeds=3, settled=lambda signals: signals.seeds >= 6, loss=loss, first_seed=1)
+    assert list(dict.fromkeys(seen)) == [0, 1, 2, 3, 4, 5]
+    seen.clear()
+    measure(nn.Linear(8, 2), batches, seeds=3, batches=2, settled=lambda signals: signals.seeds >= 6, loss=loss)
+    assert set(seen) == {0, 1}
