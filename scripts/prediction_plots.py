@@ -102,12 +102,12 @@ def _blocks(traces: Sequence[Trace]) -> Any:
     columns = 3
     figure, axes = _figure(columns, math.ceil(len(traces) / columns), 8.2, 4.6)
     for panel, found in zip(axes.flat, traces, strict=False):
-        for number, draws in enumerate(found.measured):
+        for number, draws in enumerate(found.measured[:3]):
             label = "measured, three draws" if number == 0 else None
             panel.plot(range(len(draws)), draws, ".", ms=4, color="#E69F00", alpha=0.8, label=label)
         panel.plot(range(len(found.predicted)), found.predicted, color="#0072B2", lw=1.2, label="predicted")
         panel.set_title(found.name)
-        everything = [*found.predicted, *(size for draws in found.measured for size in draws)]
+        everything = [*found.predicted, *(size for draws in found.measured[:3] for size in draws)]
         middle, reach = (max(everything) + min(everything)) / 2, max(max(everything) - min(everything), 1.0)
         panel.set_ylim(middle - 0.6 * reach, middle + 0.6 * reach)
     for panel in axes[-1]:

@@ -45,7 +45,7 @@ def rms(value: torch.Tensor) -> float:
 
 
 def _norm(value: torch.Tensor) -> float:
-    """The root of the sum of squares, of many elements by parts: of 1e8 squares float32 loses a percent, of these 2e-5."""
+    """The root of the sum of squares, of many elements by parts: 1e8 squares lose a percent in float32, these 2e-5."""
     exact = value.dtype in (torch.float32, torch.float64)
     dtype = None if exact else torch.float32
     if value.numel() <= _PART or value.dtype == torch.float64:
