@@ -197,8 +197,7 @@ class Recorder(TorchFunctionMode):
         number = len(self.called)
         self.called.append(func)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        guessed = False
-        ran_alone = False
+        guessed = ran_alone = False
         if is_inplace(raw):
             for tensor in tensors:
                 self.find(tensor)  # a leaf must be described before it changes
