@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from stablelint.garbage import garbage_kept
 from stablelint.graph.graph import Graph
 from stablelint.predict.interpreter import Interpretation, run
 from stablelint.predict.readout import signals
@@ -23,20 +20,8 @@ def predict(graph: Graph) -> Signals:
     deviation; the loss is a fixed random projection of the deepest output. Where (almost) zero-initialised parameters
     stop the gradient, they get a small value first.
     """
-    with _garbage_kept():
+    with garbage_kept():
         return awakened(graph, lambda graph: signals(run(graph)))
-
-
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Leave reference cycles alone for a while: looking for them among all that a process holds takes its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def interpret(graph: Graph) -> Interpretation:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from stablelint.garbage import garbage_kept
 from stablelint.trace.contents import Contents
 from stablelint.trace.shards import resharded
-from stablelint.trace.state import garbage_kept
 from stablelint.trace.switches import restored_switches
 from stablelint.trace.tensors import KeptTensor
 

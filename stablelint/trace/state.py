@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 import threading
@@ -121,18 +120,6 @@ def preserved_rng(seed: int | None) -> Iterator[None]:
         if numpy is not None:
             numpy.random.set_state(legacy)
         torch.set_rng_state(generator)
-
-
-@contextmanager
-def garbage_kept() -> Iterator[None]:
-    """Leave reference cycles alone for a while: a run makes so many objects that looking for them costs a fifth."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 _RUNNING = threading.RLock()

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
 from stablelint.errors import TraceTargetError
+from stablelint.garbage import garbage_kept
 from stablelint.graph.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.trace import state
@@ -103,7 +104,7 @@ def trace(
             with ExitStack() as stack:
                 stack.enter_context(state.preserved_rng(0))
                 stack.enter_context(restored_switches())
-                stack.enter_context(state.garbage_kept())
+                stack.enter_context(garbage_kept())
                 stack.enter_context(forgotten_fakes(model))
                 stack.enter_context(restored_surroundings(model))
                 stack.enter_context(torch.enable_grad())

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-WORDS = {"errors", "site", "finding", "rule", "inputs"}
+WORDS = {"errors", "site", "finding", "rule", "inputs", "garbage"}
 EVIDENCE = {"graph", "signals"}
 RULES = {"causes", "symptoms"}
 STEPS = {"judge", "suppress", "baseline", "report"}
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finding": {"site"},
     "rule": {"finding"},
     "inputs": set(),
+    "garbage": set(),
     "whatif": {"errors"},
     "feed": {"errors", "inputs"},
     # the evidence, and what is told from it
