@@ -10,17 +10,15 @@ optimiser steps and the time of all of --deep over that of one plain forward and
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import torch
+from python_file import load
 from torch import nn
 
 from stablelint.api import find
@@ -38,17 +36,6 @@ from stablelint.trace import tensors_in
 
 DEEP = {rule.name for rule in SYMPTOMS if rule.deep}
 SMALL_ZOO = ("hf/bert", "hf/gpt_neo", "hf/qwen3", "hf/switch", "hf/opt", "hf/dinov2", "hw/", "timm/tinynet_e")
-
-
-def load(path: Path) -> ModuleType:
-    """A Python file as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def models(collection: str, shared: Path, only: Sequence[str]) -> Iterator[tuple[str, str, nn.Module, Inputs]]:

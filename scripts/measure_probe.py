@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import gc
-import importlib.util
 import itertools
 import json
 import math
@@ -23,9 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
+from python_file import load
 from torch import nn
 
 from stablelint.inputs import Inputs
@@ -42,18 +41,6 @@ BUDGET, LEAST, MOST = 2.0, 3, 9
 BARS = {"time": 1.15, "memory": 1.1}
 #: Seconds from which a step counts as slow, and MiB from which its peak counts.
 SLOW, LARGE = 0.2, 1
-
-
-def registry(path: Path) -> dict[str, Any]:
-    """``REG`` of a registry file."""
-    spec = importlib.util.spec_from_file_location("registry", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["registry"] = module
-    spec.loader.exec_module(module)
-    found: dict[str, Any] = module.REG
-    return found
 
 
 def peak(step: Callable[[], None]) -> int:
@@ -112,7 +99,7 @@ def one(path: Path, name: str) -> list[float]:
     """Seconds of a plain step; in such steps, the instrumented one, the first one, the probe; MiB, and their ratio."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, args, kwargs = registry(path)[name][2]()
+    model, args, kwargs = load(path).REG[name][2]()
     model.train()
     inputs = Inputs(*args, **kwargs)
     with preserved(model):
@@ -158,7 +145,7 @@ def main() -> int:
         return 0
     print(f"{'model':<42}{'plain s':>9}{'time':>7}{'first':>7}{'probe':>7}{'MiB':>9}{'memory':>8}")
     rows: list[list[float]] = []
-    names = [name for name in registry(options.registry) if fnmatch.fnmatch(name, options.only)]
+    names = [name for name in load(options.registry).REG if fnmatch.fnmatch(name, options.only)]
     for name in names[:: options.every]:
         try:
             row = child(options.registry, name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from python_file import load
 from torch import Tensor, nn
 
 Built = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
@@ -30,13 +29,7 @@ class Case:
 
 def registry(path: Path) -> Iterator[Case]:
     """The models of a file with ``REG[name] = (family, source, builder)``."""
-    spec = importlib.util.spec_from_file_location("prediction_zoo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    for name, (family, _, builder) in module.REG.items():
+    for name, (family, _, builder) in load(path).REG.items():
         yield Case(name, "zoo " + family, builder, torch.float32, generated=False)
 
 

@@ -30,7 +30,8 @@ from stablelint.probe.frozen import calibrate
 from stablelint.probe.sharded import Ranks
 from stablelint.probe.state import preserved, seed_everything, training
 from stablelint.probe.tensor_statistics import rms
-from stablelint.probe.wake import FAINT, MOVES, ROUNDS, STEP, asleep
+from stablelint.probe.wake import asleep
+from stablelint.signals.waking import FAINT, ROUNDS, STEP, moves
 from stablelint.trace import tensors_in, trace
 
 Numbers = dict[str, float]
@@ -171,7 +172,7 @@ def _wake(model: nn.Module) -> int:
         for parameter, size in asleep(model, Ranks())
         if parameter.grad is not None
         and bool(torch.isfinite(parameter.grad).all())
-        and rms(parameter.grad) > (MOVES if size else 0.0)
+        and moves(size, rms(parameter.grad))
     ]
     with torch.no_grad():
         for parameter in woken:

@@ -30,6 +30,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+from python_file import load
 from torch import nn
 from trace_table import HEAD, Row, show, summary
 
@@ -83,13 +84,7 @@ def registry(path: str | None) -> dict[str, Builder]:
     """The models of a registry file, or the built-in ones."""
     if path is None:
         return BUILT_IN
-    spec = importlib.util.spec_from_file_location("zoo_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo_models"] = module
-    spec.loader.exec_module(module)
-    return {name: entry[-1] for name, entry in module.REG.items()}
+    return {name: entry[-1] for name, entry in load(path).REG.items()}
 
 
 def isolated(step: Callable[[Builder], Row], build: Builder, limit: float) -> Row:

@@ -15,7 +15,7 @@ _PATIENCE = 60
 
 def first() -> bool:
     """Whether this process is the one that reports: the only one, or the first that ``torchrun`` started."""
-    return _number("RANK", 0) == 0
+    return _number("WORLD_SIZE", 1) == 1 or _number("RANK", 0) == 0
 
 
 @contextlib.contextmanager

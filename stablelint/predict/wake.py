@@ -13,14 +13,7 @@ from dataclasses import replace
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op, Parameter
 from stablelint.signals.signals import Signals
-
-#: As in :mod:`stablelint.probe.wake`: size relative to a LeCun-initialised layer, how many zero factors in a row, below
-#: which relative size a factor counts as zero, which gradient moves it, and when the output does not hear an op.
-STEP = 0.1
-ROUNDS = 3
-TINY = 1e-3
-MOVES = 1e-10
-FAINT = 1e-3
+from stablelint.signals.waking import FAINT, ROUNDS, STEP, TINY, moves
 
 
 def awakened(graph: Graph, predict: Callable[[Graph], Signals]) -> Signals:
@@ -38,7 +31,7 @@ def awakened(graph: Graph, predict: Callable[[Graph], Signals]) -> Signals:
         new = {
             parameter.name: _woken(parameter)
             for parameter in graph.parameters
-            if _stops_gradient(parameter) and gradients.get(parameter.name, 0.0) > (MOVES if parameter.rms else 0.0)
+            if _stops_gradient(parameter) and moves(parameter.rms, gradients.get(parameter.name, 0.0))
         }
         if not new:
             break

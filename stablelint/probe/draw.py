@@ -25,7 +25,8 @@ from stablelint.probe.objective import objective, of_output
 from stablelint.probe.sharded import Ranks
 from stablelint.probe.state import materialised, preserved, seed_everything, training
 from stablelint.probe.tensor_statistics import fused_row_statistics
-from stablelint.probe.wake import FAINT, asleep, awakened
+from stablelint.probe.wake import asleep, awakened
+from stablelint.signals.waking import FAINT
 from stablelint.trace import Origins, Trace, trace
 from stablelint.trace.replay import DivergedError
 from stablelint.trace.tracer import explain

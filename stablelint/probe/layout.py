@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stablelint.probe.tensor_statistics import thinned
 from stablelint.trace import shards
 
 if TYPE_CHECKING:
@@ -52,11 +53,8 @@ class Layout:
 
 
 def sample(value: torch.Tensor, room: int) -> torch.Tensor:
-    """At most about ``room`` elements on a regular grid, all axes kept; the value itself where it is small."""
-    while value.numel() > room:
-        longest = max(range(value.dim()), key=lambda axis: value.shape[axis])
-        value = value[(slice(None),) * longest + (slice(None, None, 2),)]
-    return value.detach().clone()
+    """At most ``room`` elements on a regular grid, all axes kept; the value itself where it is small."""
+    return thinned(value, tuple(range(value.dim())), room).detach().clone()
 
 
 def merge(table: Sequence[Sequence[tuple[Reading, Piece]]], reading: Reading, *, split: bool) -> Layout:

@@ -15,23 +15,8 @@ import torch
 from torch import nn
 
 from stablelint.probe.sharded import Ranks
+from stablelint.signals.waking import ROUNDS, STEP, TINY, moves
 from stablelint.trace.shards import spread_like
-
-#: Size that a parameter gets, relative to a LeCun-initialised layer: small enough that 100 gates of 0.1 in a row do not
-#: change the growth (1.005 per block in variance), large enough that what wakes up is far from rounding.
-STEP = 0.1
-#: Zero factors in a row that wake one after the other (adaLN-zero: the head, then the gate).
-ROUNDS = 3
-#: A factor below this share of a LeCun-initialised layer counts as zero: Adam at 1e-3 gives it that size in a step.
-TINY = 1e-3
-#: The gradient, for a unit gradient at the output, that moves a parameter which is not exactly zero. A step of Adam is
-#: rate * g / (|g| + 1e-8): at 1e-10 a hundredth of the rate, which is more than such a parameter's own size. A tower
-#: whose weights wait for a checkpoint at std 1e-10 (BLIP's) gets 6e-10, and learns after three steps of 1e-3
-#: (tests/probe/test_probe_waking.py repeats it).
-MOVES = 1e-10
-#: The sensitivity (:class:`stablelint.signals.Signal`) below which the output does not hear an op: where the rule on
-#: vanishing gradients starts to take note.
-FAINT = 1e-3
 
 
 def asleep(model: nn.Module, ranks: Ranks) -> list[tuple[nn.Parameter, float]]:
@@ -76,7 +61,7 @@ def awakened(model: nn.Module, loss: Callable[[], torch.Tensor], ranks: Ranks) -
             moved = 0
             with torch.no_grad():
                 for (parameter, before), grad, size in zip(sleeping, grads, ranks.sizes(grads), strict=True):
-                    if grad is None or not math.isfinite(size or 0.0) or (size or 0.0) <= (MOVES if before else 0.0):
+                    if grad is None or size is None or not math.isfinite(size) or not moves(before, size):
                         continue
                     saved.append((parameter, parameter.clone()))
                     values = torch.randn(parameter.shape, generator=generator) * (STEP / math.sqrt(_fan_in(parameter)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from stablelint.report.blocks import places, render_blocks
 from stablelint.report.deep import render_deep
@@ -79,8 +79,19 @@ def _attention(signals: Iterable[Signal], width: int, paint: Paint) -> list[str]
 
 
 def _without_gradient(signals: Signals, width: int, paint: Paint) -> list[str]:
-    names = [parameter.name for parameter in signals.parameters if not parameter.grad_rms]
-    if not names:
-        return []
-    subject = names[0] if len(names) == 1 else modules(names).replace("modules)", "parameters)")
-    return ["", *(paint(line, "warning") for line in wrap(f"no gradient: {subject}", width, first=""))]
+    """Parameters without one; those behind a zero-initialised factor are apart, for they get theirs when it moves."""
+    without = [parameter for parameter in signals.parameters if not parameter.grad_rms]
+    moving = {parameter.name for parameter in signals.parameters if parameter.grad_rms}
+    asleep = [each.name for each in without if moving.intersection(each.sleepers)]
+    stuck = [each.name for each in without if each.name not in asleep]
+    lines = []
+    if asleep:
+        text = f"no gradient until zero-initialised weights behind them move: {_parameters(asleep)}"
+        lines += wrap(text, width, first="")
+    if stuck:
+        lines += [paint(line, "warning") for line in wrap(f"no gradient: {_parameters(stuck)}", width, first="")]
+    return ["", *lines] if lines else []
+
+
+def _parameters(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else modules(names).replace("modules)", "parameters)")

@@ -90,10 +90,10 @@ class Signal:
         """
         if not self.grad_spread or not 0 < value < math.inf:
             return None
-        return near(value, threshold, NINETY * self.grad_spread)
+        return near_threshold(value, threshold, NINETY * self.grad_spread)
 
 
-def near(value: float, threshold: float, decades: float | None) -> float | None:
+def near_threshold(value: float, threshold: float, decades: float | None) -> float | None:
     """The factor of ``decades``, if ``threshold`` is within it of ``value``; infinite where nothing can be said."""
     if decades == math.inf:
         return math.inf
@@ -190,7 +190,7 @@ class Signals:
         """
         if self.source == "predicted":
             return row.doubt(value, threshold)
-        return near(value, threshold, row.margins.get("sensitivity"))
+        return near_threshold(value, threshold, row.margins.get("sensitivity"))
 
     @cached_property
     def trunk(self) -> tuple[Signal, ...]:

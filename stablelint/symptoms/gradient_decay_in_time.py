@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
-from stablelint.signals.signals import near as near_mean
+from stablelint.signals.signals import near_threshold
 from stablelint.symptoms.uncertainty import capped, facts, near
 
 
@@ -29,7 +29,7 @@ def gradient_decay_in_time(
         if row.retention is None or math.isnan(row.retention):
             continue
         threshold = error_below if row.retention < 1 else error_above
-        doubt = near_mean(row.retention, threshold, row.margins.get("retention"))
+        doubt = near_threshold(row.retention, threshold, row.margins.get("retention"))
         if not error_below <= row.retention <= error_above or doubt is not None:
             yield _decay(signals, row, threshold, doubt)
         elif signals.deep is not None and row.steps_heard is not None and row.steps_heard < heard_below:

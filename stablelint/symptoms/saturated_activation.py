@@ -8,7 +8,7 @@ from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signals
 from stablelint.signals.saturation import hidden, open_ways, squashing
-from stablelint.signals.signals import near as near_mean
+from stablelint.signals.signals import near_threshold
 from stablelint.symptoms.uncertainty import capped, facts, near
 
 
@@ -35,7 +35,7 @@ def saturated_activation(
     # the layers that do it: those with at least half of the worst one's share
     flat = [row for row in rows if (row.saturated or 0.0) >= share / 2]
     inner = open_ways(hidden(signals.trunk))
-    doubt = near_mean(inner, error_below, signals.margins.get("open"))
+    doubt = near_threshold(inner, error_below, signals.margins.get("open"))
     level = Level.ERROR if inner < error_below else Level.WARNING if way < warning_below else Level.NOTE
     layers = f"{len(rows)} such layers in a row leave" if len(rows) > 1 else "that leaves"
     yield Hit(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stablelint.finding import Hit, Level
 from stablelint.rule import rule
 from stablelint.signals import Signal, Signals
-from stablelint.signals.signals import near as near_mean
+from stablelint.signals.signals import near_threshold
 from stablelint.symptoms.uncertainty import capped, facts, near
 
 
@@ -27,7 +27,7 @@ def similarity_collapse(
     """
     trunk = signals.trunk
     apart = signals.discrimination
-    doubt = None if apart is None else near_mean(apart, error_below, signals.margins.get("discrimination"))
+    doubt = None if apart is None else near_threshold(apart, error_below, signals.margins.get("discrimination"))
     if apart is not None and trunk and (apart < error_below or doubt):
         alike = [row for row in trunk if row.similarity is not None and 1 - row.similarity < error_below]
         place = alike[0] if alike else trunk[0]

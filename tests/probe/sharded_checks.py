@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from failing import Fails
 from sharded_models import Recurrent, Transformer, fully, ids, in_both_ways, seeded, tensor_parallel
 from torch import distributed, multiprocessing, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -179,16 +180,6 @@ def _step(model: nn.Module, batch: torch.Tensor) -> list[Any]:
     return [parameter.grad.to_local().tolist() for parameter in model.parameters()]
 
 
-class _Fails(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        raise ValueError("enough")
-
-
 def check_restored(rank: int) -> None:
     """A sharded model is left as it was, also after an error in its forward or backward pass, and trains on."""
     model, batch = fully(seeded(Transformer), init_device_mesh("cpu", (2,))), ids().chunk(2)[rank]
@@ -206,7 +197,7 @@ def check_restored(rank: int) -> None:
 
         return forward
 
-    forwards = [inner, raising(ValueError, 1), raising(KeyboardInterrupt, 2), lambda x: _Fails.apply(inner(x))]
+    forwards = [inner, raising(ValueError, 1), raising(KeyboardInterrupt, 2), lambda x: Fails.apply(inner(x))]
     before = _step(model, batch)
     for forward in forwards:
         state = _state(model)

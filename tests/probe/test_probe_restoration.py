@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from architectures_to_restore import RELEASED
+from failing import Fails
 from footprint import Footprint
 from layers_to_restore import SMALL
 from models_to_restore import Make, lazy, row
@@ -161,17 +162,8 @@ def test_an_error_in_the_loss_leaves_nothing_behind(make: Make, error: type[Base
 
 @cases(SMALL)
 def test_an_error_in_the_backward_pass_leaves_nothing_behind(make: Make) -> None:
-    class Breaks(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-            raise ValueError("enough")
-
     def loss(output: object) -> torch.Tensor:
-        return Breaks.apply(tensors_in(output)[0].sum())
+        return Fails.apply(tensors_in(output)[0].sum())
 
     with untouched(make) as (model, given), pytest.raises((TargetError, ValueError), match="enough"):
         measure(model, given, seeds=2, loss=loss)

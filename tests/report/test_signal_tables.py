@@ -197,3 +197,16 @@ def test_data_of_blocks_and_surprises():
     assert target["predicted"]["source"] == "predicted"
     (alone,) = json.loads(render_measured_json([("m", Comparison(MEASURED), ())]))["targets"]
     assert (alone["predicted"], alone["surprises"]) == (None, [])
+
+
+def test_what_waits_for_zero_initialised_weights_is_apart():
+    """Both have no gradient yet; the first gets one when ``last.weight`` has moved, the second never does."""
+    parameters = (
+        ParameterSignal("inner.weight", 1.0, 0.0, sleepers=("last.weight",)),
+        ParameterSignal("stuck.weight", 1.0, 0.0, sleepers=("other.weight",)),
+        ParameterSignal("last.weight", 0.0, 0.5),
+        ParameterSignal("other.weight", 0.0, 0.0),
+    )
+    text = " ".join(render_signals("x", Comparison(Signals("measured", trunk(3), parameters))).split())
+    assert "no gradient until zero-initialised weights behind them move: inner.weight" in text
+    assert "no gradient: stuck.weight, other.weight" in text

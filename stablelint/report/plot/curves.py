@@ -79,10 +79,7 @@ def curves(name: str, found: Comparison) -> Curves:
     return Curves(
         plain(name),
         blocks,
-        tuple(
-            plain(f"{block.number} {abbreviated(block.signal.site.module or block.signal.name, _LABEL)}")
-            for block in blocks
-        ),
+        tuple(map(_label, blocks)),
         _panel("gradient rms", blocks, "gradient"),
         _panel("activation rms", blocks, "rms"),
         found.measured.seeds,
