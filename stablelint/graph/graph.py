@@ -10,6 +10,7 @@ from functools import cached_property
 from stablelint.graph.attentions import Attention, find_attentions
 from stablelint.graph.calls import ModuleCall, find_calls
 from stablelint.graph.chains import Chain, Layer, Run, find_layers, find_squashing_chains, find_unscaled_runs
+from stablelint.graph.choices import find_varying
 from stablelint.graph.cuts import Cut, find_cuts, find_readers, find_sleepers
 from stablelint.graph.families import CONTRACTIONS, NORMS, RESHAPES, WEIGHTED
 from stablelint.graph.flow import Flow, find_flow
@@ -168,6 +169,11 @@ class Graph:
     def unscaled_runs(self) -> tuple[Run, ...]:
         """Weighted layers in a row that no norm rescales and no skip bypasses."""
         return find_unscaled_runs(self, self.layers)
+
+    @cached_property
+    def varying(self) -> frozenset[int]:
+        """The ops whose values depend on data or chance."""
+        return find_varying(self)
 
     @cached_property
     def unwritten(self) -> Mapping[str, tuple[Op, ...]]:

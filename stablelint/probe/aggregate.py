@@ -10,6 +10,7 @@ from statistics import stdev
 from typing import Literal
 
 from stablelint.graph import Graph
+from stablelint.graph.choices import held_back
 from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
 from stablelint.probe.kernel import Kernel
@@ -63,19 +64,23 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         rows, margins = with_margins(passes, rows, [_alone(run) for run in passes])
     parameters = []
     shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
+    heard = {row.op for row in rows if row.grad_rms}
     for name in first.parameters:
         values = [run.parameters[name] for run in passes if name in run.parameters]
         grads = [grad for _, grad in values if grad is not None]
         described = shapes.get(name, ())
+        # an expert that no token of one batch chose is no parameter without gradient
+        grad = _geometric([grad for grad in grads if grad] or grads)
+        readers = first.graph.readers.get(name, ())
         parameters.append(
             ParameterSignal(
                 name,
                 _geometric([size for size, _ in values]) or 0.0,
-                # an expert that no token of one batch chose is no parameter without gradient
-                _geometric([grad for grad in grads if grad] or grads),
-                readers=first.graph.readers.get(name, ()),
+                grad,
+                readers=readers,
                 sleepers=first.graph.sleepers.get(name, ()),
                 matrix=len(described) > 1,
+                passed_over=grad == 0 and held_back(first.graph, readers, heard),
             )
         )
     kernels = [run.kernel for run in passes if run.kernel is not None]

@@ -122,6 +122,7 @@ class Draw:
     def _pass(self, known: Known | None) -> Pass:
         gauge = self.ranks.gauge(batch_size(self.inputs))
         recorded = self._run(gauge, known)
+        gauge.settle()
         graph, flow, ranks = recorded.graph, recorded.graph.flow, self.ranks
         ranks.merge_forward(gauge, graph)
         forward = first_nonfinite_forward(recorded, gauge)

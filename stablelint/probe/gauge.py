@@ -165,6 +165,14 @@ class Gauge:
         if self.channels is None:
             reading.unit_similarity = common_share(value, reading.channels)
 
+    def settle(self) -> None:
+        """Read again, at the end of the forward pass, what held NaN: memory may be written in several steps."""
+        with torch.no_grad():
+            for index, output in self.outputs.items():
+                reading = self.readings[index]
+                if reading.nan and reading.name != "scaled_dot_product_attention":
+                    self._forward(reading, reading.name, (), self._values(output))
+
     def look_at_gradient(self, reading: Reading, grad: torch.Tensor) -> None:
         """The same of the gradient."""
         reading.grad_unit_similarity = common_share(grad, reading.channels)

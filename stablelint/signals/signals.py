@@ -107,7 +107,8 @@ class ParameterSignal:
     """A parameter's gradient: rms of values and of the gradient, per element; None when there is no gradient.
 
     ``readers`` are the ops at which it first meets the data on its way to an output (none: it is not used),
-    ``sleepers`` the all-zero trainable factors that stand behind those. ``matrix`` says that it has rows and columns.
+    ``sleepers`` the all-zero trainable factors that stand behind those. ``matrix`` says that it has rows and columns,
+    ``passed_over`` that a gradient of 0 is one of this batch: data or chance picked others.
     """
 
     name: str
@@ -116,6 +117,7 @@ class ParameterSignal:
     readers: tuple[int, ...] = ()
     sleepers: tuple[str, ...] = ()
     matrix: bool = False
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

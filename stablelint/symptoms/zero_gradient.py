@@ -51,22 +51,42 @@ def _multiplied_by_zero(signals: Signals) -> Iterator[Hit]:
         for each in signals.parameters
         if each.matrix and each.grad_rms == 0 and _silent(signals, each) and not _wakes(signals, each)
     ]
-    if not zero:
-        return
     # two zero factors of one product: neither ever moves, whatever the data
     stuck = [each for each in zero if each.rms == 0 and each.sleepers]
-    shown = stuck or zero
-    why = f"its values are 0, and so is {shown[0].sleepers[0]} behind it" if stuck else "a factor of 0 stops it"
+    stopped = [each for each in zero if not each.passed_over]
+    if stuck:
+        yield _zero(
+            signals,
+            stuck,
+            f"its values are 0, and so is {stuck[0].sleepers[0]} behind it",
+            "initialise one of the two factors away from zero",
+            Level.ERROR,
+        )
+    elif stopped:
+        # what is predicted as 0 may be lost in the rounding of larger numbers
+        level = Level.WARNING if signals.source == "measured" else Level.NOTE
+        yield _zero(signals, stopped, "a factor of 0 stops it", "look for what is constant behind it", level)
+    idle = [each for each in zero if each.passed_over and each not in stuck]
+    if idle:
+        yield _zero(
+            signals,
+            idle,
+            "data or chance picked others of the values that are put together or masked behind it",
+            "none if other batches pick it; else look at what picks",
+            Level.NOTE,
+        )
+
+
+def _zero(signals: Signals, shown: Sequence[ParameterSignal], why: str, fix: str, level: Level) -> Hit:
     first = signals.by_op[shown[0].readers[0]]
-    yield Hit(
+    return Hit(
         first.site,
         f"the gradient of {_who([each.name for each in shown])} is exactly 0: {why}",
-        fix="initialise one of the two factors away from zero" if stuck else "look for what is constant behind it",
+        fix=fix,
         facts={"parameters": len(shown)},
         span=tuple(index for each in shown for index in each.readers),
         modules=tuple(dict.fromkeys(each.name.rpartition(".")[0] for each in shown)),
-        # what is predicted as 0 may be lost in the rounding of larger numbers
-        level=Level.ERROR if stuck else Level.WARNING if signals.source == "measured" else Level.NOTE,
+        level=level,
     )
 
 

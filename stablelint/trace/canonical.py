@@ -30,9 +30,12 @@ Function = Callable[..., Any]
 _INPLACE_DUNDERS = frozenset(
     f"__i{name}__" for name in words("add sub mul truediv floordiv mod pow and or xor matmul")
 ) | {"__setitem__"}
-_NAMES_KEPT = {"__getitem__": "getitem", "__setitem__": "setitem", "__contains__": "contains"} | dict.fromkeys(
-    ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__format__", "is_nonzero"), "item"
-)
+_NAMES_KEPT = {
+    "__getitem__": "getitem",
+    "__setitem__": "setitem",
+    "__contains__": "contains",
+    "rand": "rand",  # and ``__rand__`` is a bitwise and
+} | dict.fromkeys(("__bool__", "__int__", "__float__", "__index__", "__complex__", "__format__", "is_nonzero"), "item")
 
 
 def raw_name(function: Function) -> str:

@@ -82,6 +82,15 @@ def test_an_exact_zero_that_was_measured_is_a_warning_and_a_predicted_one_a_note
     assert not zero_gradient.hits(replace(signals, source="predicted", doubts=("mystery",)))
 
 
+def test_what_this_batch_passed_over_is_a_note_beside_what_is_stopped_for_good():
+    idle = factor("expert.weight", 0.2, 0.0, 1, passed_over=True)
+    hit = only(zero_gradient, product(idle, factor("other.weight", 0.2, 0.5, 2)))
+    assert hit.level is Level.NOTE
+    assert "data or chance picked others" in hit.message
+    both = zero_gradient.hits(product(idle, factor("score.weight", 0.2, 0.0, 1)))
+    assert {hit.level: hit.facts["parameters"] for hit in both} == {Level.WARNING: 1, Level.NOTE: 1}
+
+
 def test_zero_data_on_this_batch_vectors_and_what_no_loss_reads_are_left_alone():
     idle = factor("recurrent.weight", 0.2, 0.0, 1)
     assert not zero_gradient.hits(product(idle, factor("w", 0.2, 0.5, 2), back=0.1))

@@ -48,6 +48,8 @@ SPELLINGS = {
     "silu": [F.silu, nn.SiLU()],
     "leaky_relu": [F.leaky_relu, nn.LeakyReLU(), lambda x: F.leaky_relu_(x.clone())],
     "hardtanh": [F.hardtanh, nn.Hardtanh()],
+    "rand": [lambda x: torch.rand(x.shape)],
+    "bitwise_and": [lambda x: x.int() & x.int(), lambda x: x.int().__rand__(x.int())],
     "threshold": [lambda x: F.threshold(x, 0.1, 0.0), nn.Threshold(0.1, 0.0)],
     "logsigmoid": [F.logsigmoid, nn.LogSigmoid()],
     "matmul": [
