@@ -13,23 +13,33 @@ from dataclasses import replace
 from stablelint.graph.graph import Graph
 from stablelint.graph.op import Op, Parameter
 from stablelint.signals.signals import Signals
-from stablelint.signals.waking import FAINT, ROUNDS, STEP, TINY, moves
+from stablelint.signals.waking import FAINT, ROUNDS, STEP, TINY, hidden, moves, seen_behind
 
 
 def awakened(graph: Graph, predict: Callable[[Graph], Signals]) -> Signals:
     """``predict(graph)``, again with woken parameters as long as (almost) no gradient reaches some op of the trunk.
 
     Where the gradient is small and not zero, and waking does not help, something else is the matter: the first
-    prediction stands.
+    prediction stands. Where only parameters beside the trunk get no gradient, only theirs are those of a second one.
     """
-    first = signals = predict(graph)
+    first = predict(graph)
+    if _weak(first):
+        found = _woken(graph, predict, first, _weak)
+        return first if _faint(found) and not _stopped(first) else found
+    return seen_behind(first, _woken(graph, predict, first, hidden)) if hidden(first) else first
+
+
+def _woken(
+    graph: Graph, predict: Callable[[Graph], Signals], signals: Signals, asleep: Callable[[Signals], bool]
+) -> Signals:
+    """The prediction after up to :data:`ROUNDS` rounds of waking, while ``asleep(signals)``."""
     woken = 0
     for _ in range(ROUNDS):
-        if not (_stopped(signals) or _faint(signals)):
+        if not asleep(signals):
             break
         gradients = {parameter.name: parameter.grad_rms or 0.0 for parameter in signals.parameters}
         new = {
-            parameter.name: _woken(parameter)
+            parameter.name: _with_size(parameter)
             for parameter in graph.parameters
             if _stops_gradient(parameter) and moves(parameter.rms, gradients.get(parameter.name, 0.0))
         }
@@ -38,9 +48,11 @@ def awakened(graph: Graph, predict: Callable[[Graph], Signals]) -> Signals:
         woken += len(new)
         graph = _with(graph, new)
         signals = predict(graph)
-    if _faint(signals) and not _stopped(first):
-        return first
     return replace(signals, awakened=woken)
+
+
+def _weak(signals: Signals) -> bool:
+    return _stopped(signals) or _faint(signals)
 
 
 def _stopped(signals: Signals) -> bool:
@@ -62,9 +74,9 @@ def _root(parameter: Parameter) -> float:
     return math.sqrt(math.prod(parameter.shape[1:])) if len(parameter.shape) > 1 else 1.0
 
 
-def _woken(parameter: Parameter) -> Parameter:
+def _with_size(parameter: Parameter) -> Parameter:
     size = STEP / max(_root(parameter), 1.0)
-    return replace(parameter, mean=0.0, std=size, rms=size)
+    return replace(parameter, mean=0.0, std=size, rms=size, row_similarity=None)
 
 
 def _with(graph: Graph, parameters: Mapping[str, Parameter]) -> Graph:

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from stablelint.errors import NO_GRADIENT, TraceTargetError
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
-from stablelint.probe.aggregate import Pass
+from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.batches import batch_size, differentiable
 from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import Gauge
@@ -26,7 +26,7 @@ from stablelint.probe.sharded import Ranks
 from stablelint.probe.state import materialised, preserved, seed_everything, training
 from stablelint.probe.tensor_statistics import fused_row_statistics
 from stablelint.probe.wake import asleep, awakened
-from stablelint.signals.waking import FAINT
+from stablelint.signals.waking import FAINT, hidden
 from stablelint.trace import Origins, Trace, trace
 from stablelint.trace.replay import DivergedError
 from stablelint.trace.tracer import explain
@@ -87,6 +87,18 @@ class Draw:
             # small and not zero, and waking does not help: something else is the matter
             return found if woken is None or (woken.faint(FAINT) and not found.stopped) else woken
 
+    def behind(self, found: Pass) -> Pass | None:
+        """A pass with zeros woken that hide nothing of the trunk and yet some parameters; None where none are hidden.
+
+        The model and all random states are left as found.
+        """
+        if found.awakened or found.nonfinite is not None or not hidden(aggregate([found])):
+            return None
+        with torch.inference_mode(False), preserved(self.model), training(self.model), torch.enable_grad():
+            calibrate(self.model, differentiable(self.inputs))
+            woken = self._woken(found, learning=False)
+        return woken if woken is not None and woken.awakened else None
+
     def _seeded(self) -> None:
         seed_everything(NOISE + self.seed)
 
@@ -95,7 +107,7 @@ class Draw:
             return self.loss(output)
         return objective(graph, output, PROJECTION + self.seed, self.ranks)
 
-    def _woken(self, before: Pass) -> Pass | None:
+    def _woken(self, before: Pass, *, learning: bool = True) -> Pass | None:
         """A pass with (almost) zero parameters woken, of the ops of ``before``; None where the loss has no gradient."""
 
         def plain() -> torch.Tensor:
@@ -104,22 +116,26 @@ class Draw:
 
         try:
             with awakened(self.model, plain, self.ranks) as woken:
-                return replace(self._cheapest(before.known if before.awakened else None), awakened=woken)
+                known = before.known if before.awakened else None
+                return replace(self._cheapest(known, learning=learning), awakened=woken)
         except RuntimeError:
             return None  # the user's loss: what was measured says so
 
-    def _cheapest(self, known: Known | None) -> Pass:
-        """A pass over what verdicts need; over all ops the first time, and where something is not as it was then."""
+    def _cheapest(self, known: Known | None, *, learning: bool = True) -> Pass:
+        """A pass over what verdicts need; over all ops the first time, and where something is not as it was then.
+
+        Without ``learning`` nothing is measured of single samples.
+        """
         if known is not None:
             self._seeded()
             with contextlib.suppress(DivergedError):
-                found = self._pass(known)
+                found = self._pass(known, learning=learning)
                 if found.finite:
                     return found
         self._seeded()
-        return self._pass(None)
+        return self._pass(None, learning=learning)
 
-    def _pass(self, known: Known | None) -> Pass:
+    def _pass(self, known: Known | None, *, learning: bool) -> Pass:
         gauge = self.ranks.gauge(batch_size(self.inputs))
         recorded = self._run(gauge, known)
         gauge.settle()
@@ -134,7 +150,7 @@ class Draw:
         scalar = self._scalar(graph, recorded.output)
         _read_fused(graph, gauge)
         kernel = None
-        if forward is None and sink is not None and sink.requires_grad:
+        if learning and forward is None and sink is not None and sink.requires_grad:
             elements = sum(reading.numel for reading in gauge.readings.values()) if known is None else known.elements
             if self.number == 0 or elements < _LARGE:
                 kernel = self._kernel(sink, [p for _, p in named], elements)

@@ -18,6 +18,7 @@ from stablelint.probe.sharded import refuse
 from stablelint.probe.state import preserved, seed_everything
 from stablelint.probe.supply import supply
 from stablelint.signals import Signals
+from stablelint.signals.waking import seen_behind
 from stablelint.trace import Origins
 
 Rebuild = Callable[[int], tuple[nn.Module, Inputs]]
@@ -65,7 +66,9 @@ def measure(
     inputs, rebuild = supply(
         model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds, first_seed=first_seed
     )
-    first = Draw.of(model, inputs, first_seed, 0, loss, origins).measured()
+    draw = Draw.of(model, inputs, first_seed, 0, loss, origins)
+    first = draw.measured()
+    behind = draw.behind(first)
     passes = [first]
     tried = 1
     while True:
@@ -75,6 +78,8 @@ def measure(
             if [op.name for op in other.graph] == [op.name for op in first.graph]:
                 passes.append(other)
         signals = aggregate(passes)
+        if behind is not None:
+            signals = seen_behind(signals, aggregate([behind]))
         if settled is None or settled(signals) or seeds >= MOST or len(passes) < 2:
             break
         tried, seeds = seeds, min(2 * seeds, MOST)

@@ -15,7 +15,7 @@ from stablelint.signals import LEARNED, Signal, Signals
     deep=True,
 )
 def learning_rate_fragility(
-    signals: Signals, *, least_progress: float = LEARNED, least_drop: float = 0.02, warning_up_to: int = 1
+    signals: Signals, *, least_progress: float = LEARNED, least_drop: float = 0.02, warning_up_to: int = 2
 ) -> Iterator[Hit]:
     """Count the rates at which the fits of :class:`stablelint.signals.Learning` learn, and at which they are lost.
 
@@ -32,7 +32,7 @@ def learning_rate_fragility(
     best = max(learning.fits, key=learning.progress)
     tried = ", ".join(fit.label for fit in learning.fits)
     nothing = "its first value" if learning.own_loss else "that of the best answer that is the same for all samples"
-    where = f"only {learned[0].label} of" if len(learned) == 1 else f"{len(learned) or 'none'} of"
+    where = f"only {' and '.join(fit.label for fit in learned)} of" if learned else "none of"
     place = _place(signals)
     yield Hit(
         place.site,

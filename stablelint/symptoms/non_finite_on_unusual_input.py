@@ -17,7 +17,7 @@ from stablelint.signals import Signals, Trigger
 def non_finite_on_unusual_input(signals: Signals) -> Iterator[Hit]:
     """Report each op once, with all triggers that reach it.
 
-    Large values and whole masks alone, and a NaN that an exact zero hides, are notes.
+    Large values and whole masks alone, a NaN that an exact zero hides, and what one optimiser step ends are notes.
 
     On a normal batch it is non-finite (SL903), which is an error; this is not tried again then.
     """

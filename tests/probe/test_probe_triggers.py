@@ -47,6 +47,24 @@ def test_the_first_op_is_named_with_the_range_of_its_inputs() -> None:
     assert hit.site.line is not None
 
 
+def test_what_the_first_step_ends_is_rare() -> None:
+    """Behind zero biases a sample of zeros stays one, and 14 norms multiply its gradient by 1000 each."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(layer for _ in range(14) for layer in (nn.Linear(8, 8), nn.LayerNorm(8, eps=1e-6))))
+    given = Inputs(torch.randn(4, 8))
+    assert not [hit for hit in triggers(model, given)[0] if hit.trigger == "a sample of zeros"]
+    for layer in model:
+        nn.init.zeros_(layer.bias)
+    before = [parameter.clone() for parameter in model.parameters()]
+    (hit,) = (hit for hit in triggers(model, given)[0] if hit.trigger == "a sample of zeros")
+    assert (hit.name, hit.direction, hit.rare) == ("layer_norm", "backward", True)
+    assert all(map(torch.equal, before, model.parameters()))
+    for layer in model:
+        layer.bias.requires_grad_(False)
+    (stays,) = (hit for hit in triggers(model, given)[0] if hit.trigger == "a sample of zeros")
+    assert not stays.rare
+
+
 def test_a_gradient_that_only_the_backward_pass_breaks() -> None:
     hits = found(lambda x: x.square().sum(-1, keepdim=True).sqrt().expand(-1, 2))
     hit = hits["a sample of zeros"]

@@ -9,6 +9,9 @@ from torch import nn
 from stablelint.api import check_model
 from stablelint.finding import Level, TargetReport
 from stablelint.inputs import Inputs
+from stablelint.predict import predict
+from stablelint.probe import measure
+from stablelint.probe.draw import Draw
 
 
 class Branch(nn.Module):
@@ -69,3 +72,65 @@ def test_the_tower_is_no_error_and_the_stack_is(probe: bool) -> None:
     inputs = Inputs(torch.randn(16, 16, generator=torch.Generator().manual_seed(3)))
     assert _errors(check_model(tower(1e-10), inputs, probe=probe)) == []
     assert _errors(check_model(stack(1e-10), inputs, probe=probe)) != []
+
+
+class Gated(nn.Module):
+    """A branch behind a zero-initialised layer, and a gate that is zero, too."""
+
+    def __init__(self, gated: bool) -> None:
+        super().__init__()
+        self.norm, self.inner, self.outer = nn.LayerNorm(32), nn.Linear(32, 64), nn.Linear(64, 32)
+        self.gate = nn.Parameter(torch.zeros(32)) if gated else None
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branch = self.outer(self.inner(self.norm(x)).relu())
+        return x + (branch if self.gate is None else branch * self.gate)
+
+
+def gated(gates: bool) -> nn.Sequential:
+    torch.manual_seed(0)
+    branches = (Gated(gates) for _ in range(3))
+    return nn.Sequential(nn.Linear(16, 32), *branches, nn.LayerNorm(32), nn.Linear(32, 10))
+
+
+@pytest.mark.parametrize("gates", [False, True])
+def test_what_zeros_beside_the_trunk_hide_is_measured_and_predicted(gates: bool) -> None:
+    torch.set_num_threads(1)
+    model = gated(gates)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    graph, signals = measure(model, Inputs(torch.randn(16, 16)))
+    predicted = {each.name: each.grad_rms for each in predict(graph).parameters}
+    for each in signals.parameters:
+        wanted = predicted[each.name]
+        assert each.grad_rms
+        assert wanted
+        assert 0.5 < each.grad_rms / wanted < 2
+    assert signals.awakened == (6 if gates else 3)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
+def test_the_trunk_keeps_the_gradient_that_it_has_before_zeros_wake_up() -> None:
+    torch.set_num_threads(1)
+    draw = Draw.of(gated(False), Inputs(torch.randn(16, 16)), 0, 0, None)
+    plain = draw.measured()
+    woken = draw.behind(plain)
+    assert woken is not None
+    _, signals = measure(draw.model, draw.inputs, seeds=1)
+    inside = 0
+    for row in signals.rows:
+        asleep, awake = plain.readings[row.op].grad_rms, woken.readings[row.op].grad_rms
+        assert row.grad_rms == pytest.approx(asleep or awake)
+        inside += asleep == 0
+    assert inside >= 3 * 3
+
+
+def test_two_zero_factors_of_one_product_do_not_wake_each_other() -> None:
+    model = gated(False)
+    for module in model.modules():
+        if isinstance(module, Gated):
+            nn.init.zeros_(module.inner.weight)
+            nn.init.zeros_(module.inner.bias)
+    _, signals = measure(model, Inputs(torch.randn(16, 16)))
+    dead = [each for each in signals.parameters if ".inner.weight" in each.name or ".outer.weight" in each.name]
+    assert [each.grad_rms for each in dead] == [0.0] * 6

@@ -37,12 +37,16 @@ def test_without_deep_evidence_there_is_nothing_to_say(rule: Rule) -> None:
     assert rule.hits(deep()) == []
 
 
-def test_no_rate_is_an_error_one_a_warning_two_are_enough() -> None:
+def test_no_rate_is_an_error_up_to_two_of_five_a_warning_three_are_enough() -> None:
     assert level(learning_rate_fragility, losses(1.0, 1.1, float("inf"))) is Level.ERROR
     assert level(learning_rate_fragility, losses(1.0, 0.5, 1.0)) is Level.WARNING
     assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0)) is None
-    assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0, 1.0, 1.0), warning_up_to=2) is Level.WARNING
+    assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0, 1.0, 1.0)) is Level.WARNING
+    assert level(learning_rate_fragility, losses(0.5, 0.5, 1.0, 1.0, 1.0), warning_up_to=1) is None
+    assert level(learning_rate_fragility, losses(0.5, 0.5, 0.5, 1.0, 1.0)) is None
     assert "only Adam 0.01 of 3 settings" in only(learning_rate_fragility, losses(1.0, 0.5, 1.0)).message
+    two = only(learning_rate_fragility, losses(0.5, 0.5, 1.0, 1.0, 1.0)).message
+    assert "only Adam 0.1 and Adam 0.01 of 5 settings" in two
 
 
 def test_what_is_too_slow_counts_neither_way() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite
 from stablelint.probe.objective import objective
 from stablelint.probe.state import preserved, seed_everything
 from stablelint.signals import Trigger
+from stablelint.signals.waking import RATE
 from stablelint.trace import Trace, tensors_in, trace
 
 #: Unscaled audio or counts reach it; its square still lies far inside of float32.
@@ -79,6 +80,8 @@ def triggers(
                     tried.append(name)
                     continue
                 hit = _locate(model, batch, name, seed, loss)
+                if hit is not None and _passes(model, batch, seed, loss):
+                    hit = replace(hit, rare=True)
             except Exception:  # whatever the user's forward raises on it
                 continue
         tried.append(name)
@@ -104,6 +107,19 @@ def _finite(model: nn.Module, inputs: Inputs, seed: int, loss: Loss | None) -> b
     scalar = loss(output) if loss is not None else _sum(outputs, seed)
     scalar.backward()  # type: ignore[no-untyped-call]
     return all(x.grad is None or _is_finite(x.grad) for x in (*leaves, *arguments))
+
+
+def _passes(model: nn.Module, inputs: Inputs, seed: int, loss: Loss | None) -> bool:
+    """Whether it is over after one optimiser step: zero-initialised biases are not zero any more.
+
+    Until then a sample of zeros stays one from layer to layer, and each norm multiplies its gradient by 1/sqrt(eps).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad and not parameter.any():
+                parameter.copy_(RATE * torch.randn(parameter.shape, generator=generator))
+    return _finite(model, inputs, seed, loss)
 
 
 def _sum(outputs: list[torch.Tensor], seed: int) -> torch.Tensor:
