@@ -145,7 +145,8 @@ def judged(case: Case, graph: Graph, signals: Signals, found: Sequence[Truth]) -
     grads = {int(key): value for key, value in averaged([truth.grads for truth in found]).items()}
     values = {int(key): value for key, value in averaged([truth.rms for truth in found]).items()}
     guess = {row.op: row.grad_rms for row in signals.rows if row.grad_rms is not None and row.op in grads}
-    details = interpret(graph)
+    # the prediction has interpreted it already: again only where its values or its doubts are asked for
+    details = interpret(graph) if case.steps is not None or signals.doubts else Interpretation(graph)
     draws = [
         h_of(case, graph, {int(k): v for k, v in truth.grads.items() if int(k) in guess}, _steps(truth))
         for truth in found

@@ -126,7 +126,12 @@ def evidence(
     found = trace(model, first, origins=origins)
     if found.graph.flow.sink is None:
         raise TraceTargetError(NO_GRADIENT)
-    signals = predict(found.graph)
+    graph = found.graph
+    if loss is not None:
+        from stablelint.probe.given_loss import with_loss
+
+        graph = with_loss(graph, model, first, loss)
+    signals = predict(graph)
     remarks = found.remarks
     if signals.doubts:
         names = ", ".join(signals.doubts[:3]) + (", ..." if len(signals.doubts) > 3 else "")
@@ -134,7 +139,7 @@ def evidence(
             *remarks,
             f"the prediction does not know {names} well enough: what it says is a note; --probe measures",
         )
-    return found.graph, signals, remarks
+    return graph, signals, remarks
 
 
 def settles(config: Config) -> Callable[[Signals], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stablelint.causes.activation.deep_sigmoid_chain import deep_sigmoid_chain
+from stablelint.causes.activation.squashed_logits import squashed_logits
 from stablelint.causes.attention.unscaled_attention import unscaled_attention
 from stablelint.causes.gradient_path.cut_gradient_path import cut_gradient_path
 from stablelint.causes.initialization.bad_init_scale import bad_init_scale
@@ -13,6 +14,7 @@ from stablelint.rule import Rule
 
 CAUSES: tuple[Rule, ...] = (
     deep_sigmoid_chain,
+    squashed_logits,
     norm_on_skip,
     post_activation_residual,
     unscaled_attention,

@@ -18,6 +18,7 @@ from stablelint.graph.norms import Norm, find_norms
 from stablelint.graph.op import Op, Parameter
 from stablelint.graph.repeats import Repeat, find_places, find_repeats
 from stablelint.graph.residuals import Residual, find_residuals
+from stablelint.graph.squashed import Squashed, find_squashed
 from stablelint.graph.unwritten import find_unwritten
 
 
@@ -27,13 +28,15 @@ class Graph:
 
     Dead values are kept: a skip that was computed and never added must be seen. ``outputs`` are the indices of
     the tensors that the model returned, ``parameters`` all parameters and buffers by name, also unused ones.
-    ``training`` is the mode that the model was in.
+    ``training`` is the mode that the model was in. ``loss`` holds the ops of the loss that the user gave, where there
+    is one: its inputs are the floating ones of ``outputs``.
     """
 
     ops: tuple[Op, ...]
     outputs: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     training: bool = True
+    loss: Graph | None = None
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
@@ -194,6 +197,11 @@ class Graph:
     def sleepers(self) -> Mapping[str, tuple[str, ...]]:
         """By trainable parameter: the all-zero trainable factors that stand between it and an output."""
         return find_sleepers(self)
+
+    @cached_property
+    def squashed(self) -> tuple[Squashed, ...]:
+        """Bounded values that a loss takes for logits."""
+        return find_squashed(self)
 
     @cached_property
     def calls(self) -> ModuleCall:

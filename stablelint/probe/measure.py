@@ -13,6 +13,7 @@ from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import aggregate
 from stablelint.probe.deep import deepen
 from stablelint.probe.draw import Draw, Loss
+from stablelint.probe.given_loss import with_loss
 from stablelint.probe.objective import of_output
 from stablelint.probe.sharded import refuse
 from stablelint.probe.state import preserved, seed_everything
@@ -86,7 +87,7 @@ def measure(
     if deep:
         scalar = None if loss is None else of_output(loss, inputs)
         signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=scalar))
-    return first.graph, signals
+    return first.graph if loss is None else with_loss(first.graph, model, inputs, loss), signals
 
 
 def _redrawn(rebuild: Rebuild, seed: int) -> tuple[nn.Module, Inputs]:

@@ -85,7 +85,10 @@ def check_source(source: str, name: str, *, probe: bool, deep: bool = False) -> 
 
             with observe_build() as origins:
                 model, inputs = rebuild(0)
-            return check_model(model, inputs, name=name, probe=probe, deep=deep, rebuild=rebuild, origins=origins)
+            loss = namespace.get("example_loss")
+            return check_model(
+                model, inputs, name=name, probe=probe, deep=deep, rebuild=rebuild, origins=origins, loss=loss
+            )
     finally:
         path.unlink()
         path.parent.rmdir()
