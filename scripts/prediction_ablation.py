@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from prediction_report import Row, compared, coverage, known, quantile
 
-from stablelint.predict import backward, domain, interpreter, lags, leaves, marginal, profile, slant
+from stablelint.predict import backward, domain, interpreter, lags, marginal, profile, slant
 from stablelint.predict.domain import Table, Value
 from stablelint.predict.gaussian import IDENTITY, NODES, Law
 from stablelint.predict.transfer import arithmetic, elementwise, normalization, softmax
@@ -235,11 +235,6 @@ def no_masks() -> AbstractContextManager[None]:
     return everywhere(original, unmasked)
 
 
-def no_row_similarity() -> AbstractContextManager[None]:
-    """Rows of every weight are independent."""
-    return patched(leaves, "_SIMILAR", float("inf"))
-
-
 def no_spelled_norms() -> AbstractContextManager[None]:
     """A norm or softmax that is spelled out is only its parts."""
 
@@ -270,16 +265,18 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "zero branches": no_zero_branches,
     "loops through one weight": no_drawn_loops,
     "segments of concatenations": no_segments,
-    "similar rows of weights": no_row_similarity,
     "norms that are spelled out": no_spelled_norms,
 }
 
 
 def ablated(predict: Callable[[], list[Row]], names: Sequence[str]) -> Iterator[str]:
-    """A line for the whole prediction and one per component that is switched off, with the cases that it hurts."""
+    """A line for the whole prediction and one per component that is switched off, with the cases that it hurts.
+
+    "heard": the share of ops with a measured gradient of which one is predicted, in the mean over the cases.
+    """
     whole = {row.name: row for row in compared(predict())}
     yield (
-        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'extra: median':>15}{'p90':>7}{'max':>7}"
+        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'heard':>7}{'extra: median':>15}{'p90':>7}{'max':>7}"
         f"{'gains':>7}  hurt most"
     )
     yield _line("nothing", list(whole.values()), whole)
@@ -295,8 +292,10 @@ def _line(name: str, rows: Sequence[Row], whole: dict[str, Row]) -> str:
     sizes = [size for size, _ in extra]
     hurt = ", ".join(f"{case} {size:+.2f}" for size, case in extra[:4] if size > 0.02)
     parameters = known([row.parameters for row in rows])
+    heard = known([row.heard for row in rows])
     return (
         f"{name:<32}{median(errors):>8.3f}{quantile(errors, 0.9):>7.2f}"
         f"{median(parameters) if parameters else float('nan'):>12.3f}{coverage(rows):>7.2f}"
+        f"{sum(heard) / len(heard) if heard else float('nan'):>7.3f}"
         f"{median(sizes):>15.3f}{quantile(sizes, 0.9):>7.2f}{sizes[0]:>7.2f}{sizes[-1]:>7.2f}  {hurt}"
     )

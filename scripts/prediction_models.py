@@ -20,16 +20,26 @@ def identity(_width: int) -> nn.Module:
 
 
 class MLP(nn.Module):
-    """Linear layers, each with a norm or none, and an activation; ``gain`` is that of He or LeCun, None torch's own."""
+    """Linear layers, each with a norm or none, and an activation; ``gain`` is that of He or LeCun, None torch's own.
+
+    With ``behind`` the norm comes behind the activation.
+    """
 
     def __init__(
-        self, depth: int, width: int, activation: Activation, gain: float | None = None, norm: Norm = identity
+        self,
+        depth: int,
+        width: int,
+        activation: Activation,
+        gain: float | None = None,
+        norm: Norm = identity,
+        *,
+        behind: bool = False,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.norms = nn.ModuleList(norm(width) for _ in range(depth))
         self.head = nn.Linear(width, 10)
-        self.activation = activation
+        self.activation, self.behind = activation, behind
         if gain is not None:
             for layer in self.layers:
                 nn.init.normal_(layer.weight, 0, gain / math.sqrt(width))
@@ -38,7 +48,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the net."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = self.activation(norm(layer(x)))
+            x = norm(self.activation(layer(x))) if self.behind else self.activation(norm(layer(x)))
         return self.head(x)
 
 
@@ -227,13 +237,13 @@ class Mixer(nn.Module):
 
 
 class HandNorm(nn.Module):
-    """A layer norm spelled out."""
+    """A layer norm spelled out, or with ``axis`` 0 a batch norm."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, axis: int = -1) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(width))
+        self.gain, self.axis = nn.Parameter(torch.ones(width)), axis
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the norm."""
-        centred = x - x.mean(-1, keepdim=True)
-        return centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) * self.gain
+        centred = x - x.mean(self.axis, keepdim=True)
+        return centred / torch.sqrt(centred.pow(2).mean(self.axis, keepdim=True) + 1e-5) * self.gain

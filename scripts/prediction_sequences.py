@@ -8,11 +8,18 @@ import torch
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """Attention and a feed-forward net, wired in one of four ways."""
+def softmax_by_hand(scores: Tensor) -> Tensor:
+    """Exponentials over their sum."""
+    powers = torch.exp(scores - scores.amax(-1, keepdim=True))
+    return powers / powers.sum(-1, keepdim=True)
 
-    def __init__(self, width: int, heads: int, mode: str, scale: float | None) -> None:
+
+class Block(nn.Module):
+    """Attention and a feed-forward net, wired in one of four ways; ``by_hand``: the softmax is spelled out."""
+
+    def __init__(self, width: int, heads: int, mode: str, scale: float | None, *, by_hand: bool = False) -> None:
         super().__init__()
+        self.softmax = softmax_by_hand if by_hand else nn.Softmax(-1)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -24,7 +31,7 @@ class Block(nn.Module):
         """Hand-written multi-head attention."""
         batch, length, width = x.shape
         query, key, value = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        weights = (query @ key.transpose(-2, -1) * self.scale).softmax(-1)
+        weights = self.softmax(query @ key.transpose(-2, -1) * self.scale)
         return self.out((weights @ value).transpose(1, 2).reshape(batch, length, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,12 +59,14 @@ class Transformer(nn.Module):
         scale: float | None = None,
         *,
         tied: bool = False,
+        by_hand: bool = False,
         width: int = 96,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(200, width)
         self.position = nn.Parameter(torch.randn(1, 64, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, 4, mode, scale) for _ in range(1 if tied else depth))
+        blocks = 1 if tied else depth
+        self.blocks = nn.ModuleList(Block(width, 4, mode, scale, by_hand=by_hand) for _ in range(blocks))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 50)
         self.times = depth if tied else 1
         for module in self.modules() if std else ():

@@ -79,6 +79,8 @@ def _mlps() -> Iterator[tuple[str, Make]]:
         yield f"mlp{depth}_relu_bn", lambda d=depth: MLP(d, 128, F.relu, None, nn.BatchNorm1d)
     yield "mlp48_relu_ln", lambda: MLP(48, 128, F.relu, None, nn.LayerNorm)
     yield "mlp48_relu_handnorm", lambda: MLP(48, 128, F.relu, None, HandNorm)
+    yield "mlp24_relu_handbatchnorm", lambda: MLP(24, 128, F.relu, None, lambda w: HandNorm(w, 0))
+    yield "mlp24_relu_handbatchnorm_behind", lambda: MLP(24, 128, F.relu, None, lambda w: HandNorm(w, 0), behind=True)
     yield "mlp48_tanh_bn", lambda: MLP(48, 128, torch.tanh, None, nn.BatchNorm1d)
     yield "mlp48_sigmoid_ln", lambda: MLP(48, 128, torch.sigmoid, None, nn.LayerNorm)
     yield "mlp48_leaky_gn", lambda: MLP(48, 128, F.leaky_relu, None, lambda w: nn.GroupNorm(8, w))
@@ -172,6 +174,8 @@ def _transformers() -> Iterator[tuple[str, Make]]:
     for factor in (1 / 4, 2, 4):
         yield f"tf8_nonorm_x{factor:g}", lambda k=factor: scaled(Transformer(8, "nonorm"), k)
     yield "tf8_nonorm_unscaled_x2", lambda: scaled(Transformer(8, "nonorm", scale=1.0), 2)
+    for mode in ("pre", "noskip"):
+        yield f"tf12_{mode}_handsoftmax_x4", lambda m=mode: scaled(Transformer(12, m, by_hand=True), 4)
     for mode in ("pre", "post", "noskip", "nonorm"):
         yield f"tied12_{mode}", lambda m=mode: Transformer(12, m, tied=True)
 

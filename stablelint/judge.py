@@ -132,6 +132,19 @@ def _decades(signals: Signals, span: tuple[int, ...]) -> float | None:
     return math.log10(max(last, _FLOOR)) - math.log10(max(first, _FLOOR))
 
 
+def _growth(signals: Signals, span: tuple[int, ...]) -> str:
+    """What happens to the size of the activations across ``span``, where that is more than in healthy blocks."""
+    rows = [row for row in signals.trunk if span and min(span) <= row.op <= max(span) and row.rms]
+    sizes = [row.rms or 0.0 for row in rows]
+    if len(sizes) < 2 or not all(map(math.isfinite, sizes)):
+        return ""
+    factor = sizes[-1] / sizes[0]
+    if abs(math.log10(factor)) < LEAST_DECADES:
+        return ""
+    change = "grow" if factor > 1 else "shrink"
+    return f", but the activations {change} {max(factor, 1 / factor):.2g}-fold from {rows[0].label} to {rows[-1].label}"
+
+
 def _level(hit: Hit) -> Level:
     return Level.ERROR if hit.level is None else hit.level
 
@@ -148,7 +161,7 @@ def _cause(rule: Rule, hit: Hit, matches: Sequence[Found], signals: Signals | No
         standing = Standing.CLEARED if signals.source == "measured" else Standing.PREDICTED
         level = rule.level if hit.level is None else hit.level
         expected = " or ".join(_predicted(rule, hit)[: 1 if hit.predicts else len(rule.predicts)])
-        evidence = f"{signals.source}: no {expected} here"
+        evidence = f"{signals.source}: no {expected} here{_growth(signals, hit.span)}"
     else:
         standing, evidence = Standing.NOT_PROBED, None
         level = max(rule.level, Level.WARNING) if hit.level is None else hit.level

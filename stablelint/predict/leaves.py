@@ -13,8 +13,6 @@ from stablelint.predict.domain import Value, iid
 
 #: Means within this many standard errors of zero are zero.
 _ERRORS = 3.0
-#: Rows of a matrix are independent unless they are more similar than this beyond what the mean explains.
-_SIMILAR = 0.05
 
 
 def known_array(op: Op) -> npt.NDArray[Any] | None:
@@ -30,7 +28,7 @@ def known_array(op: Op) -> npt.NDArray[Any] | None:
 
 
 def parameter_value(parameter: Parameter) -> Value:
-    """Independent elements with the mean and deviation of the parameter; rows as similar as they are.
+    """Independent elements with the mean and deviation of the parameter.
 
     What nobody has filled is taken to be filled well, so that the rest of the model is judged for itself.
     """
@@ -46,11 +44,6 @@ def parameter_value(parameter: Parameter) -> Value:
         mean = 0.0
     value = iid(parameter.shape, mean, std * std)
     value.parameter = parameter
-    similarity = parameter.row_similarity
-    if similarity is not None and math.isfinite(similarity) and len(parameter.shape) > 1 and value.power > 0:
-        explained = mean * mean / value.power
-        if abs(similarity - explained) > _SIMILAR:
-            value.table[(0, *(1,) * (value.rank - 1))] = similarity * value.power
     return value
 
 

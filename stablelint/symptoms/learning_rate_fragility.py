@@ -15,19 +15,26 @@ from stablelint.signals import LEARNED, Signal, Signals
     deep=True,
 )
 def learning_rate_fragility(
-    signals: Signals, *, least_progress: float = LEARNED, least_drop: float = 0.02, warning_up_to: int = 2
+    signals: Signals,
+    *,
+    least_progress: float = LEARNED,
+    least_drop: float = 0.02,
+    warning_up_to: int = 2,
+    own_warning_up_to: int = 1,
 ) -> Iterator[Hit]:
     """Count the rates at which the fits of :class:`stablelint.signals.Learning` learn, and at which they are lost.
 
     A fit that is on its way and too slow for the steps counts neither way, and most must be lost.
-    With the model's own loss there is no loss of knowing nothing; a relative fall of ``least_drop`` is then enough.
+    With the model's own loss there is no loss of knowing nothing; a relative fall of ``least_drop`` is then enough, and
+    fewer settings, for it also asks for what all samples have in common, which large steps overshoot.
     """
     learning = None if signals.deep is None else signals.deep.learning
     if learning is None or not learning.fits:
         return
     learned = learning.learned(least_drop if learning.own_loss else least_progress)
     lost = [fit for fit in learning.fits if fit not in learned and not learning.slow(fit)]
-    if len(learned) > warning_up_to or 2 * len(lost) <= len(learning.fits):
+    enough = own_warning_up_to if learning.own_loss else warning_up_to
+    if len(learned) > enough or 2 * len(lost) <= len(learning.fits):
         return
     best = max(learning.fits, key=learning.progress)
     tried = ", ".join(fit.label for fit in learning.fits)

@@ -183,3 +183,19 @@ def test_the_collapse_of_samples_proves_a_cause_that_predicts_vanishing():
     for predicted, explained in (("vanishing-gradient", True), ("exploding-gradient", False)):
         findings = judge([(cause(predicted), hit(1, 3))], [(symptom("similarity-collapse"), seen)], signals)
         assert (findings[0].standing is Standing.CONFIRMED) is explained
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((1.0, 2.0, 12.0), "no vanishing-gradient here, but the activations grow 12-fold from linear to linear"),
+        ((8.0, 2.0, 1.0), "no vanishing-gradient here, but the activations shrink 8-fold from linear to linear"),
+        ((1.0, 9.0, 3.0), "no vanishing-gradient here"),
+        ((1.0, 2.0, None), "no vanishing-gradient here"),
+    ],
+)
+def test_the_evidence_of_a_cleared_cause_tells_what_the_activations_do_across_it(sizes, said):
+    rows = tuple(replace(row, rms=size) for row, size in zip(FLAT.rows, sizes, strict=False))
+    found = one(judge([(cause("vanishing-gradient"), hit(3, 0, 2))], [], replace(FLAT, rows=rows)))
+    assert found.standing is Standing.CLEARED
+    assert found.evidence == f"measured: {said}"

@@ -63,6 +63,8 @@ def test_what_is_too_slow_counts_neither_way() -> None:
 def test_a_models_own_loss_need_only_fall() -> None:
     assert level(learning_rate_fragility, losses(0.97, 0.97, own=True)) is None
     assert level(learning_rate_fragility, losses(0.97, 0.97)) is Level.ERROR
+    assert level(learning_rate_fragility, losses(0.9, 0.9, 1.0, 1.0, 1.0, own=True)) is None
+    assert level(learning_rate_fragility, losses(0.9, 1.0, 1.0, 1.0, 1.0, own=True)) is Level.WARNING
     assert level(learning_rate_fragility, losses(0.99, 1.0, own=True)) is Level.ERROR
 
 
