@@ -276,8 +276,8 @@ def ablated(predict: Callable[[], list[Row]], names: Sequence[str]) -> Iterator[
     """
     whole = {row.name: row for row in compared(predict())}
     yield (
-        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'heard':>7}{'extra: median':>15}{'p90':>7}{'max':>7}"
-        f"{'gains':>7}  hurt most"
+        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'heard':>7}{'extra: median':>15}"
+        f"{'p90':>7}{'max':>7}{'gains':>7}  hurt most"
     )
     yield _line("nothing", list(whole.values()), whole)
     for name in names:

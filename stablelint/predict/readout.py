@@ -19,7 +19,8 @@ from stablelint.predict.interpreter import Interpretation
 from stablelint.predict.marginal import law
 from stablelint.predict.spread import deviation, half_width
 from stablelint.predict.transfer.elementwise import expression
-from stablelint.signals.signals import NonFinite, ParameterSignal, Signal, Signals
+from stablelint.signals.parameters import ParameterSignal
+from stablelint.signals.signals import NonFinite, Signal, Signals
 
 #: The largest finite number of a dtype; half precision is what overflows in practice.
 _FEW = 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Literal
 
@@ -13,6 +13,7 @@ from stablelint.graph import Graph
 from stablelint.graph.choices import held_back
 from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
+from stablelint.probe.invariance import Invariance
 from stablelint.probe.kernel import Kernel
 from stablelint.probe.known import Known
 from stablelint.probe.margins import with_margins
@@ -30,6 +31,7 @@ class Pass:
     nonfinite: NonFinite | None
     awakened: int = 0
     known: Known | None = None
+    invariances: Mapping[str, Invariance] = field(default_factory=dict)
 
     @property
     def stopped(self) -> bool:
@@ -80,6 +82,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
                 readers=readers,
                 sleepers=first.graph.sleepers.get(name, ()),
                 matrix=len(described) > 1,
+                invariance=first.invariances.get(name, ""),
                 passed_over=grad == 0 and held_back(first.graph, readers, heard),
             )
         )

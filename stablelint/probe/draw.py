@@ -18,6 +18,7 @@ from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.batches import batch_size, differentiable
 from stablelint.probe.frozen import calibrate
 from stablelint.probe.gauge import Gauge
+from stablelint.probe.invariance import invariances
 from stablelint.probe.kernel import OUTPUTS, Kernel, tangent_kernel
 from stablelint.probe.known import Known
 from stablelint.probe.nonfinite import first_nonfinite_backward, first_nonfinite_forward
@@ -166,9 +167,10 @@ class Draw:
         parameters = {name: (size or 0.0, grad) for (name, _), size, grad in zip(named, sizes, grads, strict=True)}
         finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
         backward = None if forward else first_nonfinite_backward(graph, gauge, harmless=finite)
+        found = Pass(graph, gauge.readings, parameters, kernel, forward or backward, known=known)
         if known is None and ranks.alone:  # sharded modules make other calls from pass to pass
-            known = Known.of(recorded, gauge)
-        return Pass(graph, gauge.readings, parameters, kernel, forward or backward, known=known)
+            found.known, found.invariances = Known.of(recorded, gauge), invariances(graph, gauge.readings, named)
+        return found
 
     def _run(self, gauge: Gauge, known: Known | None) -> Trace:
         batch = differentiable(self.inputs)

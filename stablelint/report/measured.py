@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stablelint import __version__
@@ -49,13 +49,27 @@ def render_measured_json(
 
 
 def _signals(found: Comparison) -> dict[str, Any]:
-    """Both summaries, the blocks from input to output, and where the two begin to disagree."""
+    """Both summaries, the blocks from input to output, the parameters, and where the two begin to disagree."""
     return {
         "signals": plain_data(found.measured.summary()),
         "predicted": None if found.predicted is None else plain_data(found.predicted.summary()),
         "blocks": [plain_data(_block(block)) for block in found.blocks],
+        "parameters": [plain_data(each) for each in _parameters(found)],
         "surprises": [plain_data(surprise_data(each)) for each in found.surprises],
     }
+
+
+def _parameters(found: Comparison) -> Iterator[dict[str, Any]]:
+    predicted = {} if found.predicted is None else {each.name: each.grad_rms for each in found.predicted.parameters}
+    for each in found.measured.parameters:
+        yield {
+            "parameter": each.name,
+            "rms": each.rms,
+            "gradient": each.grad_rms,
+            "gradient_predicted": predicted.get(each.name),
+            "relative": each.relative,
+            "invariance": each.invariance or None,
+        }
 
 
 def _block(block: Block) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from stablelint.report.blocks import places, render_blocks
@@ -13,6 +14,8 @@ from stablelint.report.text import signal_words
 from stablelint.report.words import Paint, modules, plain, wrap
 from stablelint.signals import Signal, Signals
 from stablelint.signals.comparison import Comparison
+
+_FREE = {"scale": "scaled", "shift": "shifted"}
 
 
 def render_signals(name: str, found: Comparison, width: int = 80, colour: bool = False, *, fine: bool = False) -> str:
@@ -34,6 +37,7 @@ def render_signals(name: str, found: Comparison, width: int = 80, colour: bool =
     lines += render_blocks(found, width, paint, fine=fine)
     lines += render_surprises(found, width, paint)
     lines += _attention(signals.rows, width, paint)
+    lines += _relative(signals, width)
     lines += _without_gradient(signals, width, paint)
     lines += render_deep(signals.deep, width, paint)
     return "".join(f"{line}\n" for line in lines)
@@ -78,9 +82,23 @@ def _attention(signals: Iterable[Signal], width: int, paint: Paint) -> list[str]
     return ["", *table(header, rows, width, paint, right={2, 3, 4}, shrink=(0, 1))] if rows else []
 
 
+def _relative(signals: Signals, width: int) -> list[str]:
+    """The least and the largest gradient over its weight, and what was left out of that."""
+    known = [(each.relative, each.name) for each in signals.parameters if each.relative is not None and each.matrix]
+    if not known:
+        return []
+    ends = dict.fromkeys((min(known), max(known)))
+    text = "gradient over weight (rms): " + " to ".join(f"{number(size)} ({name})" for size, name in ends)
+    kinds: Counter[str] = Counter(each.invariance for each in signals.parameters)
+    how = [f"{kinds[kind]} that may be {word}" for kind, word in _FREE.items() if kinds[kind]]
+    if how:
+        text += f"; left out: {' and '.join(how)} without effect"
+    return ["", *wrap(text, width, first="")]
+
+
 def _without_gradient(signals: Signals, width: int, paint: Paint) -> list[str]:
     """Parameters without one; those behind a zero-initialised factor are apart, for they get theirs when it moves."""
-    without = [parameter for parameter in signals.parameters if not parameter.grad_rms]
+    without = [each for each in signals.parameters if not each.grad_rms and not each.invariance]
     moving = {parameter.name for parameter in signals.parameters if parameter.grad_rms}
     asleep = [each.name for each in without if moving.intersection(each.sleepers)]
     stuck = [each.name for each in without if each.name not in asleep]

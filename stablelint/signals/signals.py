@@ -12,6 +12,7 @@ from stablelint.finding import Fact
 from stablelint.graph.cuts import Cut
 from stablelint.signals import exponents
 from stablelint.signals.deep import Deep
+from stablelint.signals.parameters import ParameterSignal
 from stablelint.site import Site
 
 Source = Literal["predicted", "measured"]
@@ -100,24 +101,6 @@ def near_threshold(value: float, threshold: float, decades: float | None) -> flo
     if not decades or not 0 < value < math.inf:
         return None
     return 10 ** min(decades, 300.0) if abs(math.log10(value / threshold)) < decades else None
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterSignal:
-    """A parameter's gradient: rms of values and of the gradient, per element; None when there is no gradient.
-
-    ``readers`` are the ops at which it first meets the data on its way to an output (none: it is not used),
-    ``sleepers`` the all-zero trainable factors that stand behind those. ``matrix`` says that it has rows and columns,
-    ``passed_over`` that a gradient of 0 is one of this batch: data or chance picked others.
-    """
-
-    name: str
-    rms: float
-    grad_rms: float | None
-    readers: tuple[int, ...] = ()
-    sleepers: tuple[str, ...] = ()
-    matrix: bool = False
-    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

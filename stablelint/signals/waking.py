@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stablelint.signals.signals import ParameterSignal, Signal, Signals
+from stablelint.signals.parameters import ParameterSignal
+from stablelint.signals.signals import Signal, Signals
 
 #: Size that a parameter gets, relative to a LeCun-initialised layer: small enough that 100 gates of 0.1 in a row do not
 #: change the growth (1.005 per block in variance), large enough that what wakes up is far from rounding.

@@ -210,3 +210,38 @@ def test_what_waits_for_zero_initialised_weights_is_apart():
     text = " ".join(render_signals("x", Comparison(Signals("measured", trunk(3), parameters))).split())
     assert "no gradient until zero-initialised weights behind them move: inner.weight" in text
     assert "no gradient: stuck.weight, other.weight" in text
+
+
+PARAMETERS = (
+    ParameterSignal("first.weight", 0.5, 1e-4, matrix=True),
+    ParameterSignal("head.weight", 0.1, 0.2, matrix=True),
+    ParameterSignal("conv.weight", 0.1, 1e-9, matrix=True, invariance="scale"),
+    ParameterSignal("conv.bias", 0.1, 1e-12, invariance="shift"),
+    ParameterSignal("key.bias", 0.1, 0.0, invariance="shift"),
+)
+
+
+def test_the_gradient_over_the_weight_leaves_out_what_may_be_changed_without_effect():
+    text = " ".join(render_signals("x", Comparison(Signals("measured", trunk(3), PARAMETERS))).split())
+    assert "gradient over weight (rms): 2.0e-04 (first.weight) to 2.0 (head.weight)" in text
+    assert "left out: 1 that may be scaled and 2 that may be shifted without effect" in text
+    assert "no gradient" not in text
+    one = " ".join(render_signals("x", Comparison(Signals("measured", trunk(3), PARAMETERS[1:2]))).split())
+    assert "gradient over weight (rms): 2.0 (head.weight)" in one
+    assert "left out" not in one
+
+
+def test_json_lists_the_parameters_measured_beside_predicted():
+    predicted = Signals("predicted", trunk(3), (replace(PARAMETERS[0], grad_rms=3e-4, invariance=""),))
+    found = compare(Signals("measured", trunk(3), PARAMETERS), predicted, {})
+    (target,) = json.loads(render_measured_json([("m", found, ())]))["targets"]
+    first, _, conv, *_ = target["parameters"]
+    assert first == {
+        "parameter": "first.weight",
+        "rms": 0.5,
+        "gradient": 1e-4,
+        "gradient_predicted": 3e-4,
+        "relative": 2e-4,
+        "invariance": None,
+    }
+    assert (conv["relative"], conv["invariance"], conv["gradient_predicted"]) == (None, "scale", None)
