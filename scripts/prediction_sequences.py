@@ -15,10 +15,16 @@ def softmax_by_hand(scores: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward net, wired in one of four ways; ``by_hand``: the softmax is spelled out."""
+    """Attention and a feed-forward net, wired in one of four ways.
 
-    def __init__(self, width: int, heads: int, mode: str, scale: float | None, *, by_hand: bool = False) -> None:
+    ``by_hand``: the softmax is spelled out. ``merged``: layers see batch and tokens as one axis.
+    """
+
+    def __init__(
+        self, width: int, heads: int, mode: str, scale: float | None, *, by_hand: bool = False, merged: bool = False
+    ) -> None:
         super().__init__()
+        self.merged = merged
         self.softmax = softmax_by_hand if by_hand else nn.Softmax(-1)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -30,22 +36,31 @@ class Block(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Hand-written multi-head attention."""
         batch, length, width = x.shape
-        query, key, value = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (
+            self.by_token(self.qkv, x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         weights = self.softmax(query @ key.transpose(-2, -1) * self.scale)
-        return self.out((weights @ value).transpose(1, 2).reshape(batch, length, width))
+        return self.by_token(self.out, (weights @ value).transpose(1, 2).reshape(batch, length, width))
+
+    def by_token(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Run a layer that treats all tokens alike."""
+        if not self.merged:
+            return layer(x)
+        result = layer(x.reshape(-1, x.shape[-1]))
+        return result.view(*x.shape[:2], result.shape[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         if self.mode == "pre":
             x = x + self.attend(self.first(x))
-            return x + self.mlp(self.second(x))
+            return x + self.by_token(self.mlp, self.second(x))
         if self.mode == "post":
             x = self.first(x + self.attend(x))
-            return self.second(x + self.mlp(x))
+            return self.second(x + self.by_token(self.mlp, x))
         if self.mode == "noskip":
-            return self.mlp(self.second(self.attend(self.first(x))))
+            return self.by_token(self.mlp, self.second(self.attend(self.first(x))))
         x = x + self.attend(x)
-        return x + self.mlp(x)
+        return x + self.by_token(self.mlp, x)
 
 
 class Transformer(nn.Module):
@@ -60,13 +75,14 @@ class Transformer(nn.Module):
         *,
         tied: bool = False,
         by_hand: bool = False,
+        merged: bool = False,
         width: int = 96,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(200, width)
         self.position = nn.Parameter(torch.randn(1, 64, width) * 0.02)
         blocks = 1 if tied else depth
-        self.blocks = nn.ModuleList(Block(width, 4, mode, scale, by_hand=by_hand) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, 4, mode, scale, by_hand=by_hand, merged=merged) for _ in range(blocks))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 50)
         self.times = depth if tied else 1
         for module in self.modules() if std else ():

@@ -175,6 +175,7 @@ def _transformers() -> Iterator[tuple[str, Make]]:
         yield f"tf8_nonorm_x{factor:g}", lambda k=factor: scaled(Transformer(8, "nonorm"), k)
     yield "tf8_nonorm_unscaled_x2", lambda: scaled(Transformer(8, "nonorm", scale=1.0), 2)
     for mode in ("pre", "noskip"):
+        yield f"tf12_{mode}_merged", lambda m=mode: Transformer(12, m, merged=True)
         yield f"tf12_{mode}_handsoftmax_x4", lambda m=mode: scaled(Transformer(12, m, by_hand=True), 4)
     for mode in ("pre", "post", "noskip", "nonorm"):
         yield f"tied12_{mode}", lambda m=mode: Transformer(12, m, tied=True)
