@@ -177,17 +177,20 @@ class Value:
 
 def settle(table: Table, shape: Sequence[int]) -> Table:
     """A valid table: finite, no entry beyond the second moment (Cauchy-Schwarz), equal entries on axes of length 1."""
+    # called more often than anything else: no pass over the table that is not needed
     wanted = (2,) * len(shape)
     table = np.array(table if table.shape == wanted else np.broadcast_to(table, wanted), dtype=np.float64)
-    if not np.isfinite(table).all():
-        table = np.nan_to_num(table, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
+    flat = table.reshape(-1)
+    if math.isnan(flat @ flat):
+        np.nan_to_num(table, copy=False, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
     if 1 in shape:
         for axis, size in enumerate(shape):
             if size == 1:
                 table[(slice(None),) * axis + (0,)] = table[(slice(None),) * axis + (1,)]
-    power = min(max(float(table.flat[-1]), 0.0), LIMIT)
-    table = np.minimum(np.maximum(table, -power), power)
-    table.flat[-1] = power
+    power = min(max(float(flat[-1]), 0.0), LIMIT)
+    np.minimum(table, power, out=table)
+    np.maximum(table, -power, out=table)
+    flat[-1] = power
     return table
 
 
@@ -218,7 +221,7 @@ def pair_sum(table: Table, axis: int, size: float) -> Table:
     """The table after summing the tensor over ``axis``: size pairs agree, size * (size - 1) differ."""
     front: tuple[slice | int, ...] = (slice(None),) * axis
     differ, agree = table[(*front, 0)], table[(*front, 1)]
-    return np.asarray(size * agree + size * max(size - 1, 0) * differ)
+    return size * agree + (size * max(size - 1, 0)) * differ
 
 
 def pair_mean(table: Table, axes: Sequence[int], shape: Sequence[int]) -> Table:

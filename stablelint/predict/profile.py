@@ -8,6 +8,7 @@ i is ``power * profile[i]``. Values carry one forward (:attr:`Value.profile`) an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,24 +66,27 @@ def carried_back(
         size, whole = shape[axis], operand[along.axis]
         if axis not in focus and along.weights is None and along.reach is None and size == whole:
             continue
-        own = focus.get(axis, np.ones(size))
+        own = focus[axis] if axis in focus else np.ones(size)
         if along.reach is not None:
             spread = along.reach @ own
-            arrived = float(spread.mean())
+            arrived = _mean(spread)
             scale *= arrived
             if arrived > 0:
                 found[along.axis] = spread / arrived
             continue
-        start, stop = max(along.offset, 0), min(size + along.offset, whole)
-        part = own[start - along.offset : stop - along.offset]
-        spread = np.zeros(whole)
-        spread[start:stop] = part
+        if along.offset == 0 and size == whole:
+            part = spread = own
+        else:
+            start, stop = max(along.offset, 0), min(size + along.offset, whole)
+            part = own[start - along.offset : stop - along.offset]
+            spread = np.zeros(whole)
+            spread[start:stop] = part
         if along.weights is not None:
             spread = spread * along.weights
-            scale *= float(spread.mean())
+            scale *= _mean(spread)
         elif part.size < size:  # one of several that were joined: what the others get is not its own
-            scale *= float(part.mean())
-        mean = float(spread.mean())
+            scale *= _mean(part)
+        mean = _mean(spread)
         if mean > 0:
             found[along.axis] = spread / mean
     return scale, found
@@ -147,10 +151,13 @@ def mixed(parts: Iterable[tuple[float, Profile]], shape: Sequence[int]) -> Profi
     axes = {axis for _, profile in parts for axis in profile}
     if not axes or not total > 0:
         return EVEN
-    return {
-        axis: sum(
-            (power / total * profile.get(axis, np.ones(shape[axis])) for power, profile in parts),
-            start=np.zeros(shape[axis]),
-        )
-        for axis in axes
-    }
+    found = {axis: np.zeros(shape[axis]) for axis in axes}
+    for power, profile in parts:
+        for axis, whole in found.items():
+            whole += power / total * profile[axis] if axis in profile else power / total
+    return found
+
+
+def _mean(values: Array) -> float:
+    """The mean of a few numbers, for which ``values.mean()`` takes five times as long."""
+    return float(np.add.reduce(values)) / values.size if values.size else math.nan

@@ -18,6 +18,7 @@ from stablelint.probe.tensor_statistics import (
     mean,
     rms,
     row_statistics,
+    sampled_rms,
     saturated_share,
     similarity,
     token_similarity,
@@ -132,7 +133,7 @@ class Gauge:
         return -1
 
     def _forward(self, reading: Reading, name: str, inputs: tuple[torch.Tensor, ...], value: torch.Tensor) -> None:
-        reading.rms = rms(value)
+        reading.rms = self._size(value)
         # a sum of squares may overflow while every element is finite
         reading.finite = math.isfinite(reading.rms) or bool(torch.isfinite(value).all())
         reading.nan = not reading.finite and bool(torch.isnan(value).any())
@@ -146,6 +147,10 @@ class Gauge:
         elif name == "scaled_dot_product_attention":
             self.fused[reading.index] = inputs
         self.look(reading, value, self.batch)
+
+    def _size(self, value: torch.Tensor) -> float:
+        """The rms; that of a sample where an earlier pass has looked at every element."""
+        return rms(value) if self.channels is None else sampled_rms(value)
 
     def _values(self, tensor: torch.Tensor) -> torch.Tensor:
         """What there is to read of an activation or a gradient."""
@@ -184,7 +189,7 @@ class Gauge:
         self.backward_order.append(index)
         with torch.no_grad():
             grad = self._values(grad)
-            reading.grad_rms = rms(grad)
+            reading.grad_rms = self._size(grad)
             reading.grad_finite = math.isfinite(reading.grad_rms) or bool(torch.isfinite(grad).all())
             if reading.alike and reading.grad_finite:
                 self.look_at_gradient(reading, grad)

@@ -38,10 +38,23 @@ def rms(value: torch.Tensor) -> float:
     size = _norm(value) / math.sqrt(value.numel())
     if _SAFE[0] < size < _SAFE[1]:
         return size
-    scale = float(value.abs().max())
+    scale = _largest(value)
     if scale == 0 or not math.isfinite(scale):
         return scale
     return scale * math.sqrt(float((value / scale).square().mean(dtype=torch.float64)))
+
+
+def sampled_rms(value: torch.Tensor) -> float:
+    """The same of an even sample of each sample's positions, where there are many elements: 1% of it at most."""
+    inner = tuple(range(1, value.dim() - 1)) or tuple(range(value.dim()))
+    room = max(_PART * math.prod(value.shape[axis] for axis in inner) // max(value.numel(), 1), 1)
+    return rms(thinned(value, inner, room) if value.numel() > _PART else value)
+
+
+def _largest(value: torch.Tensor) -> float:
+    """The largest absolute value, twice as fast as by forming them."""
+    least, most = torch.aminmax(value)
+    return max(-float(least), float(most)) if not torch.isnan(most) else math.nan
 
 
 def _norm(value: torch.Tensor) -> float:
