@@ -130,7 +130,7 @@ def evidence(
     if loss is not None:
         from stablelint.probe.given_loss import with_loss
 
-        graph = with_loss(graph, model, first, loss)
+        graph = with_loss(graph, found.output, first, loss)
     signals = predict(graph)
     remarks = found.remarks
     if signals.doubts:

@@ -138,11 +138,12 @@ def _growth(signals: Signals, span: tuple[int, ...]) -> str:
     sizes = [row.rms or 0.0 for row in rows]
     if len(sizes) < 2 or not all(map(math.isfinite, sizes)):
         return ""
-    factor = sizes[-1] / sizes[0]
-    if abs(math.log10(factor)) < LEAST_DECADES:
+    decades = math.log10(sizes[-1]) - math.log10(sizes[0])
+    if abs(decades) < LEAST_DECADES:
         return ""
-    change = "grow" if factor > 1 else "shrink"
-    return f", but the activations {change} {max(factor, 1 / factor):.2g}-fold from {rows[0].label} to {rows[-1].label}"
+    change = "grow" if decades > 0 else "shrink"
+    factor = 10 ** min(abs(decades), 300.0)
+    return f", but the activations {change} {factor:.2g}-fold from {rows[0].label} to {rows[-1].label}"
 
 
 def _level(hit: Hit) -> Level:

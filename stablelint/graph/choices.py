@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from stablelint.graph.families import CONTRACTIONS, RECTIFIERS, SHAPE_ONLY
@@ -32,54 +32,71 @@ def find_varying(graph: Graph) -> frozenset[int]:
     """The ops whose values depend on data or chance; a shape that is taken from data does not."""
     found: set[int] = set()
     for op in graph:
-        handed_on = op.name not in SHAPE_ONLY and any(index in found for index in op.inputs)
-        if op.name == "input" or op.name in RANDOM or handed_on:
+        if op.name == "input" or op.name in RANDOM or _hands_on(op, found):
             found.add(op.index)
     return frozenset(found)
 
 
-def held_back(graph: Graph, starts: Iterable[int], heard: Collection[int]) -> bool:
-    """Whether some way from ``starts`` to an output is closed by what data or chance has picked, and by no constant.
+def held_back(graph: Graph, heard: Collection[int], zero: Collection[int]) -> frozenset[int]:
+    """The ops from which some way to an output is closed by what data or chance has picked, and by no constant.
 
-    ``heard`` are the ops with a gradient. A way is closed where one of them reads an op without: a product with a mask
-    that is drawn, a maximum that another element is; or a value that is put beside others, of which an op behind picks
-    (boxes that no object lies in).
+    ``heard`` are the ops with a gradient, ``zero`` those whose values are 0 in all draws. A way is closed where one of
+    the former reads an op without: a product with a mask that is drawn, a maximum that another element is; or a value
+    that is put beside others, of which an op behind picks (boxes that no object lies in).
     """
-    seen, waiting = set(starts), list(starts)
-    while waiting:
-        source = graph.ops[waiting.pop()]
-        for user in graph.users(source):
+    picked = _picked_behind(graph)
+    drawn = _drawn(graph)
+    found: set[int] = set()
+    for op in reversed(graph.ops):
+        for user in graph.users(op):
             if user.index not in graph.flow.signal:
                 continue
-            if user.index in heard:
-                if _picks(graph, user, source) or (_joins(user) and _picked_behind(graph, user)):
-                    return True
-            elif user.index not in seen:
-                seen.add(user.index)
-                waiting.append(user.index)
-    return False
+            if user.index not in heard:
+                closed = user.index in found
+            else:
+                closed = _picks(graph, user, op, drawn, zero) or (_joins(user) and user.index in picked)
+            if closed:
+                found.add(op.index)
+    return frozenset(found)
+
+
+def _hands_on(op: Op, found: Collection[int]) -> bool:
+    return op.name not in SHAPE_ONLY and any(index in found for index in op.inputs)
+
+
+def _drawn(graph: Graph) -> set[int]:
+    """The ops whose values depend on chance, or on whole numbers and comparisons that depend on data."""
+    found: set[int] = set()
+    for op in graph:
+        counted = not op.floating and op.index in graph.varying
+        if counted or op.name in RANDOM or _hands_on(op, found):
+            found.add(op.index)
+    return found
 
 
 def _joins(op: Op) -> bool:
     return op.name in JOINS or op.name == "setitem"
 
 
-def _picks(graph: Graph, op: Op, source: Op) -> bool:
+def _picks(graph: Graph, op: Op, source: Op, drawn: Collection[int], zero: Collection[int]) -> bool:
     """Whether data or chance decides what part of ``op``'s gradient ``source`` gets."""
-    others = [other for other in graph.inputs(op) if other.index != source.index and other.index in graph.varying]
-    return op.name in _PICKING or any(op.name in _MULTIPLYING or not other.floating for other in others)
-
-
-def _picked_behind(graph: Graph, op: Op) -> bool:
-    """Whether elements of ``op`` are picked by something else than their own values, on the way to an output."""
-    seen, waiting = {op.index}, [op]
-    while waiting:
-        source = waiting.pop()
-        for user in graph.users(source):
-            if user.index not in graph.flow.signal or user.index in seen:
-                continue
-            if any(not other.floating and other.index in graph.varying for other in graph.inputs(user)):
-                return True
-            seen.add(user.index)
-            waiting.append(user)
+    if op.name in _PICKING:
+        return True
+    for other in graph.inputs(op):
+        if other.index == source.index or other.index not in graph.varying:
+            continue
+        # what is 0 for all data, and no mask, is a constant
+        if not other.floating or (op.name in _MULTIPLYING and (other.index in drawn or other.index not in zero)):
+            return True
     return False
+
+
+def _picked_behind(graph: Graph) -> set[int]:
+    """The ops of which elements are picked by something else than their own values, on the way to an output."""
+    found: set[int] = set()
+    for op in reversed(graph.ops):
+        for user in graph.users(op):
+            chosen = any(not other.floating and other.index in graph.varying for other in graph.inputs(user))
+            if user.index in graph.flow.signal and (chosen or user.index in found):
+                found.add(op.index)
+    return found

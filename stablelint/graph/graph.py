@@ -18,7 +18,7 @@ from stablelint.graph.norms import Norm, find_norms
 from stablelint.graph.op import Op, Parameter
 from stablelint.graph.repeats import Repeat, find_places, find_repeats
 from stablelint.graph.residuals import Residual, find_residuals
-from stablelint.graph.squashed import Squashed, find_squashed
+from stablelint.graph.squashed import GivenLoss, Squashed, find_squashed
 from stablelint.graph.unwritten import find_unwritten
 
 
@@ -29,14 +29,14 @@ class Graph:
     Dead values are kept: a skip that was computed and never added must be seen. ``outputs`` are the indices of
     the tensors that the model returned, ``parameters`` all parameters and buffers by name, also unused ones.
     ``training`` is the mode that the model was in. ``loss`` holds the ops of the loss that the user gave, where there
-    is one: its inputs are the floating ones of ``outputs``.
+    is one.
     """
 
     ops: tuple[Op, ...]
     outputs: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     training: bool = True
-    loss: Graph | None = None
+    loss: GivenLoss | None = None
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

@@ -66,7 +66,8 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
         rows, margins = with_margins(passes, rows, [_alone(run) for run in passes])
     parameters = []
     shapes = {parameter.name: parameter.shape for parameter in first.graph.parameters}
-    heard = {row.op for row in rows if row.grad_rms}
+    heard, zero = {row.op for row in rows if row.grad_rms}, {row.op for row in rows if row.rms == 0}
+    held = held_back(first.graph, heard, zero) if any(row.grad_rms == 0 for row in rows) else frozenset[int]()
     for name in first.parameters:
         values = [run.parameters[name] for run in passes if name in run.parameters]
         grads = [grad for _, grad in values if grad is not None]
@@ -83,7 +84,7 @@ def aggregate(passes: Sequence[Pass]) -> Signals:
                 sleepers=first.graph.sleepers.get(name, ()),
                 matrix=len(described) > 1,
                 invariance=first.invariances.get(name, ""),
-                passed_over=grad == 0 and held_back(first.graph, readers, heard),
+                passed_over=grad == 0 and any(reader in held for reader in readers),
             )
         )
     kernels = [run.kernel for run in passes if run.kernel is not None]

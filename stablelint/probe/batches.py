@@ -43,6 +43,11 @@ def converted(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> An
         for name, item in vars(value).items():
             object.__setattr__(changed, name, converted(item, convert))  # also where it is frozen
         return changed
+    plain = hasattr(value, "__dict__") and not isinstance(value, (torch.nn.Module, type)) and not callable(value)
+    if plain and tensors_in(value):
+        changed = copy.copy(value)
+        vars(changed).update({name: converted(item, convert) for name, item in vars(value).items()})
+        return changed
     return value
 
 

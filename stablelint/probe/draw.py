@@ -96,9 +96,12 @@ class Draw:
         if found.awakened or found.nonfinite is not None or not hidden(aggregate([found])):
             return None
         with torch.inference_mode(False), preserved(self.model), training(self.model), torch.enable_grad():
+            self._seeded()
             calibrate(self.model, differentiable(self.inputs))
             woken = self._woken(found, learning=False)
-        return woken if woken is not None and woken.awakened else None
+        if woken is None or woken.nonfinite is not None:
+            return None
+        return woken if [op.name for op in woken.graph] == [op.name for op in found.graph] else None
 
     def _seeded(self) -> None:
         seed_everything(NOISE + self.seed)
@@ -109,7 +112,7 @@ class Draw:
         return objective(graph, output, PROJECTION + self.seed, self.ranks)
 
     def _woken(self, before: Pass, *, learning: bool = True) -> Pass | None:
-        """A pass with (almost) zero parameters woken, of the ops of ``before``; None where the loss has no gradient."""
+        """A pass with (almost) zero parameters woken, of the ops of ``before``; None where none wakes or it fails."""
 
         def plain() -> torch.Tensor:
             batch = differentiable(self.inputs)
@@ -117,10 +120,12 @@ class Draw:
 
         try:
             with awakened(self.model, plain, self.ranks) as woken:
+                if not woken:
+                    return None
                 known = before.known if before.awakened else None
                 return replace(self._cheapest(known, learning=learning), awakened=woken)
-        except RuntimeError:
-            return None  # the user's loss: what was measured says so
+        except Exception:  # the user's loss, or a model that takes no other values: what was measured stands
+            return None
 
     def _cheapest(self, known: Known | None, *, learning: bool = True) -> Pass:
         """A pass over what verdicts need; over all ops the first time, and where something is not as it was then.

@@ -27,6 +27,9 @@ from stablelint.probe.tensor_statistics import (
 #: Ops behind which axis 1 of a sequence need not hold the channels any more.
 _RELAYING = (RESHAPES - {"to", "contiguous", "clone", "identity"}) | WEIGHTED | CONTRACTIONS
 
+#: Ops whose result is memory that others wrote, too.
+_MOVES = RESHAPES | {"setitem", "copy", "fill", "index_copy", "index_put", "scatter", "masked_scatter"}
+
 
 def readable(name: str, output: object) -> bool:
     """Whether the output of an op named ``name`` is an activation with values (inside vmap a tensor has none)."""
@@ -171,11 +174,14 @@ class Gauge:
             reading.unit_similarity = common_share(value, reading.channels)
 
     def settle(self) -> None:
-        """Read again, at the end of the forward pass, what held NaN: memory may be written in several steps."""
+        """Read again, at the end of the forward pass, writes and views that held NaN: memory is written in steps.
+
+        An op that computes NaN itself is one that does, whatever is written over it later.
+        """
         with torch.no_grad():
             for index, output in self.outputs.items():
                 reading = self.readings[index]
-                if reading.nan and reading.name != "scaled_dot_product_attention":
+                if reading.nan and reading.name in _MOVES:
                     self._forward(reading, reading.name, (), self._values(output))
 
     def look_at_gradient(self, reading: Reading, grad: torch.Tensor) -> None:

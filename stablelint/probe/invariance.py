@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Invariance = Literal["", "scale", "shift"]
 
 #: A derivative along a change, over what it is for a gradient of the same size in a random direction, that counts as 0.
-#: The eps of norms leaves 1e-5; of one number by chance one in a thousand is smaller. A mean over rows is surer.
-_ALONG, _ALONG_ROWS = 1e-3, 1e-2
+#: The eps of norms leaves 1e-5; of one number by chance one in 10,000 is smaller. A mean over rows is surer.
+_ALONG, _ALONG_ROWS = 1e-4, 1e-2
 #: The rows from which on their mean is taken.
 _ROWS = 4
 #: Steps of the number format: a gradient this much below a sum of as many independent terms is what rounding leaves.
@@ -94,9 +94,7 @@ def _arriving(graph: Graph, readings: Mapping[int, Reading], name: str) -> tuple
     if reading is None or reading.grad_rms is None:
         return None
     op = graph.ops[reading.index]
-    place = op.attrs.get("operands", {}).get("bias") if op.name not in ("add", "sub") else None
-    added = op.name in ("add", "sub") or (
-        isinstance(place, int)
-        and getattr(graph.behind_reshapes(graph.ops[op.inputs[place]]).parameter, "name", "") == name
-    )
-    return (reading.grad_rms, reading.numel) if added else None
+    bias = op.attrs.get("operands", {}).get("bias")
+    added = op.inputs if op.name in ("add", "sub") else op.inputs[bias : bias + 1] if isinstance(bias, int) else ()
+    itself = (graph.behind_reshapes(graph.ops[index]).parameter for index in added)
+    return (reading.grad_rms, reading.numel) if any(each is not None and each.name == name for each in itself) else None

@@ -13,7 +13,7 @@ from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import aggregate
 from stablelint.probe.deep import deepen
 from stablelint.probe.draw import Draw, Loss
-from stablelint.probe.given_loss import with_loss
+from stablelint.probe.given_loss import output_of, with_loss
 from stablelint.probe.objective import of_output
 from stablelint.probe.sharded import refuse
 from stablelint.probe.state import preserved, seed_everything
@@ -64,9 +64,24 @@ def measure(
     """
     if deep:
         refuse(model, "the deep measurements")
-    inputs, rebuild = supply(
+    given, rebuild = supply(
         model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds, first_seed=first_seed
     )
+    with preserved(loss if isinstance(loss, nn.Module) else nn.Module()):  # it may have parameters and buffers
+        return _measured(model, given, origins, rebuild, seeds, settled, first_seed, loss, deep)
+
+
+def _measured(
+    model: nn.Module,
+    inputs: Inputs,
+    origins: Origins | None,
+    rebuild: Rebuild | None,
+    seeds: int,
+    settled: Settled | None,
+    first_seed: int,
+    loss: Loss | None,
+    deep: bool,
+) -> tuple[Graph, Signals]:
     draw = Draw.of(model, inputs, first_seed, 0, loss, origins)
     first = draw.measured()
     behind = draw.behind(first)
@@ -87,7 +102,8 @@ def measure(
     if deep:
         scalar = None if loss is None else of_output(loss, inputs)
         signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=scalar))
-    return first.graph if loss is None else with_loss(first.graph, model, inputs, loss), signals
+    graph = first.graph if loss is None else with_loss(first.graph, output_of(model, inputs), inputs, loss)
+    return graph, signals
 
 
 def _redrawn(rebuild: Rebuild, seed: int) -> tuple[nn.Module, Inputs]:

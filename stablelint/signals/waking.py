@@ -38,7 +38,8 @@ def hidden(signals: Signals) -> bool:
 def seen_behind(signals: Signals, woken: Signals) -> Signals:
     """``signals`` with what zeros beside the trunk hide: gradients that are 0 there, taken from those of ``woken``.
 
-    The trunk keeps its own: branches that are not zero any more change it a little.
+    The trunk keeps its own: branches that are not zero any more change it a little. What is not finite with woken
+    values only is not so in the model.
     """
     names = {each.name: each for each in woken.parameters}
 
@@ -68,6 +69,5 @@ def seen_behind(signals: Signals, woken: Signals) -> Signals:
         signals,
         rows=tuple(map(row, signals.rows)),
         parameters=tuple(map(parameter, signals.parameters)),
-        nonfinite=signals.nonfinite or woken.nonfinite,
         awakened=woken.awakened,
     )

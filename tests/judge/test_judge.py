@@ -190,6 +190,10 @@ def test_the_collapse_of_samples_proves_a_cause_that_predicts_vanishing():
     [
         ((1.0, 2.0, 12.0), "no vanishing-gradient here, but the activations grow 12-fold from linear to linear"),
         ((8.0, 2.0, 1.0), "no vanishing-gradient here, but the activations shrink 8-fold from linear to linear"),
+        (
+            (1e200, 2.0, 1e-200),
+            "no vanishing-gradient here, but the activations shrink 1e+300-fold from linear to linear",
+        ),
         ((1.0, 9.0, 3.0), "no vanishing-gradient here"),
         ((1.0, 2.0, None), "no vanishing-gradient here"),
     ],

@@ -96,3 +96,15 @@ def test_half_precision_says_nothing_of_rounding() -> None:
     found = parameters(model.bfloat16(), x.bfloat16())
     assert found["0.weight"].grad_rms
     assert found["3.bias"].invariance in ("", "shift")
+
+
+def test_a_parameter_at_a_small_scale_has_an_effect() -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.p = nn.Linear(16, 16), nn.Parameter(torch.randn(16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.fc(x) + 1e-5 * self.p).relu()
+
+    assert parameters(Small(), torch.randn(16, 16))["p"].invariance == ""

@@ -39,6 +39,12 @@ class Beside(nn.Module):
                 return main + aside * torch.zeros(8)
             case "constant, by shape":
                 return main + aside * torch.zeros_like(x)
+            case "a zero that is computed":
+                return main + aside * (x @ torch.zeros(8, 8))
+            case "zero for all data":
+                return main + aside * (x * 0)
+            case "routed":
+                return main + aside * nn.functional.one_hot((x[:, 0] > 100).long(), 2)[:, 1:]
             case "one key":
                 return main * aside[:, :1].softmax(-1)
             case "never inside":
@@ -48,8 +54,16 @@ class Beside(nn.Module):
         raise AssertionError(self.how)
 
 
-BATCH = ["dropped path", "dropped path, by shape", "maximum", "detection", "written"]
-FOR_GOOD = ["constant", "constant, by shape", "one key", "never inside", "cut off by position"]
+BATCH = ["dropped path", "dropped path, by shape", "maximum", "detection", "written", "routed"]
+FOR_GOOD = [
+    "constant",
+    "constant, by shape",
+    "a zero that is computed",
+    "zero for all data",
+    "one key",
+    "never inside",
+    "cut off by position",
+]
 
 
 @pytest.mark.parametrize("how", BATCH + FOR_GOOD)
@@ -82,3 +96,19 @@ def test_memory_that_is_written_in_steps_is_no_source_of_nan() -> None:
         _, signals = measure(Halves(whole), Inputs(torch.randn(6, 8)), seeds=2)
         assert (signals.nonfinite is None) == whole
         assert all(row.finite for row in signals.rows) == whole
+
+
+def test_nan_that_an_op_computes_is_found_also_where_it_is_filled_later() -> None:
+    class Filled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.log(self.fc(x))
+            hidden[torch.isnan(hidden)] = 0
+            return hidden * 2
+
+    _, signals = measure(Filled(), Inputs(torch.randn(6, 8)), seeds=1)
+    assert signals.nonfinite is not None
+    assert signals.nonfinite.name == "log"

@@ -134,3 +134,50 @@ def test_two_zero_factors_of_one_product_do_not_wake_each_other() -> None:
     _, signals = measure(model, Inputs(torch.randn(16, 16)))
     dead = [each for each in signals.parameters if ".inner.weight" in each.name or ".outer.weight" in each.name]
     assert [each.grad_rms for each in dead] == [0.0] * 6
+
+
+class Beside(nn.Module):
+    """``x + p * inner(x)`` with p = 0, in a model that ``wants`` something of p or of its calls."""
+
+    def __init__(self, wants: str) -> None:
+        super().__init__()
+        self.p, self.inner, self.head = nn.Parameter(torch.zeros(16)), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.wants, self.calls = wants, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        inner = self.inner(x)
+        match self.wants:
+            case "small":
+                assert bool((self.p.abs() < 1e-2).all())
+            case "a scale":
+                x = torch.distributions.Normal(x, 1 + 20 * self.p).loc
+            case "a root":
+                x = x + torch.sqrt(1e-4 + 0.1 * self.p) * x
+            case "its first call" if self.calls == 1:
+                x = x.tanh()
+            case "noise":
+                inner = nn.functional.dropout(inner)
+        return self.head(x + self.p * inner)
+
+
+@pytest.mark.parametrize("wants", ["small", "a scale", "a root", "its first call"])
+def test_what_only_woken_values_do_is_not_the_models(wants: str) -> None:
+    torch.manual_seed(0)
+    model, inputs = Beside(wants), Inputs(torch.randn(16, 16))
+    _, signals = measure(model, inputs)
+    assert signals.nonfinite is None
+    assert signals.awakened == 0
+    assert _errors(check_model(model, inputs, probe=True)) == []
+
+
+def test_what_is_seen_behind_zeros_does_not_hang_on_the_callers_random_state() -> None:
+    torch.manual_seed(0)
+    model, inputs = Beside("noise"), Inputs(torch.randn(16, 16))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        _, signals = measure(model, inputs, seeds=1)
+        found.append({each.name: each.grad_rms for each in signals.parameters})
+    assert found[0] == found[1]
+    assert found[0]["inner.weight"]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stablelint.api import check_model
 from stablelint.finding import Finding, Level
+from stablelint.graph import Graph
 from stablelint.graph.squashed import find_squashed
 from stablelint.inputs import Inputs
 from stablelint.probe.given_loss import with_loss
@@ -69,6 +70,12 @@ def batch(labels: torch.Tensor) -> Inputs:
     return inputs
 
 
+def given(model: nn.Module, labels: torch.Tensor, loss: Callable[..., Any]) -> Graph:
+    """The graph of the model with the ops of the loss."""
+    traced = trace(model, batch(labels))
+    return with_loss(traced.graph, traced.output, batch(labels), loss)
+
+
 def found(model: nn.Module, loss: Callable[..., Any], target: torch.Tensor, probe: bool) -> list[Finding]:
     report = check_model(model, Inputs(torch.randn(16, 16), target), loss=loss, probe=probe)
     return [finding for finding in report.findings if finding.code == "SL102"]
@@ -117,7 +124,7 @@ def test_the_least_loss_of_classes_is_approached_and_not_passed(
 ) -> None:
     labels = torch.arange(16) % classes
     model = Net(squash, classes)
-    graph = with_loss(trace(model, batch(labels)).graph, model, batch(labels), F.cross_entropy)
+    graph = given(model, labels, F.cross_entropy)
     (hit,) = find_squashed(graph)
     sure = 60 * F.one_hot(labels, classes).float() - 30
     assert hit.least == pytest.approx(float(F.cross_entropy(squash(sure), labels)), rel=1e-5)
@@ -128,17 +135,84 @@ def test_the_least_loss_of_classes_is_approached_and_not_passed(
 def test_the_least_loss_of_a_yes_or_no(squash: Callable[[torch.Tensor], torch.Tensor], positive: float) -> None:
     labels = torch.full((16, 1), positive)
     model = Net(squash, 1)
-    graph = with_loss(trace(model, batch(labels)).graph, model, batch(labels), F.binary_cross_entropy_with_logits)
+    graph = given(model, labels, F.binary_cross_entropy_with_logits)
     (hit,) = find_squashed(graph)
     sure = torch.full((16, 1), 30 if positive else -30.0)
     assert hit.least == pytest.approx(float(F.binary_cross_entropy_with_logits(squash(sure), labels)), rel=1e-5)
 
 
-def test_the_model_is_left_as_it_was_and_a_loss_that_fails_says_nothing_here() -> None:
-    model = nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4), nn.Sigmoid())
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    inputs = batch(torch.rand(16, 4))
-    graph = trace(model, inputs).graph
-    assert with_loss(graph, model, inputs, lambda output: output["missing"]) is graph
-    assert with_loss(graph, model, inputs, nn.BCEWithLogitsLoss()).loss is not None
-    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+def test_a_loss_that_fails_says_nothing_and_one_with_a_state_keeps_it() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return F.binary_cross_entropy_with_logits(output, y)
+
+    model, labels, loss = Net(torch.sigmoid), torch.rand(16, 4), Counts()
+    assert given(model, labels, lambda output: output["missing"]).loss is None
+    assert len(find_squashed(given(model, labels, loss))) == 1
+    assert loss.calls == 0
+
+
+class Holder:
+    """What a model may return: an object of its own."""
+
+    def __init__(self, scores: torch.Tensor, chances: torch.Tensor) -> None:
+        self.scores, self.chances = scores, chances
+
+
+def test_outputs_are_told_apart_whatever_else_is_returned() -> None:
+    """The same tensor twice, complex numbers and counts shift no place."""
+    bce = F.binary_cross_entropy_with_logits
+    many = Net(lambda x: (x, x.float(), torch.fft.fft(x), x.argmax(-1), x.sigmoid(), x))
+    labels = torch.rand(16, 4)
+    for place, squashed in ((0, 0), (1, 0), (4, 1), (5, 0)):
+        assert len(find_squashed(given(many, labels, lambda o, y, place=place: bce(o[place], y)))) == squashed
+    held = Net(lambda x: Holder(x, x.sigmoid()))
+    assert len(find_squashed(given(held, labels, lambda o, y: bce(o.chances, y)))) == 1
+    assert not find_squashed(given(held, labels, lambda o, y: bce(o.scores, y)))
+
+
+def test_classes_are_counted_where_the_loss_reads_them() -> None:
+    labels = torch.zeros(16 * 2, dtype=torch.long)
+    model = Net(lambda x: x.reshape(16, 2, 6).softmax(-1), 12)
+    (flat,) = find_squashed(given(model, labels, lambda o, y: F.cross_entropy(o.reshape(-1, 6), y)))
+    (moved,) = find_squashed(given(model, labels, lambda o, y: F.cross_entropy(o.transpose(1, 2), y.reshape(16, 2))))
+    assert flat.chance == moved.chance == pytest.approx(math.log(6))
+    one = Net(lambda x: x.softmax(-1), 1)
+    assert not find_squashed(given(one, torch.zeros(16, dtype=torch.long), F.cross_entropy))
+
+
+def test_a_loss_that_weighs_or_writes_into_the_output() -> None:
+    labels = torch.rand(16, 4)
+    weighing = nn.BCEWithLogitsLoss(pos_weight=torch.full((4,), 0.1))
+    (finding,) = found(Net(torch.sigmoid), weighing, labels, False)
+    assert "keeps away from 0" in finding.message
+    (written,) = find_squashed(
+        given(Net(lambda x: x), labels, lambda o, y: F.binary_cross_entropy_with_logits(o.sigmoid_(), y))
+    )
+    assert written.inside
+
+
+def test_a_finding_inside_the_loss_hides_no_symptom_of_the_model() -> None:
+    class Saturated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(16, 64), nn.Linear(64, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.sigmoid(300 * self.first(x)))
+
+    for zeros in range(8):
+
+        def loss(output: torch.Tensor, y: torch.Tensor, zeros: int = zeros) -> torch.Tensor:
+            for _ in range(zeros):
+                output = output + 0
+            return F.binary_cross_entropy_with_logits(output.sigmoid(), y)
+
+        report = check_model(Saturated(), Inputs(torch.randn(16, 16), torch.rand(16, 4)), loss=loss, probe=False)
+        assert {finding.code for finding in report.findings} == {"SL102", "SL914"}

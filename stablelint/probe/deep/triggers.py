@@ -119,7 +119,10 @@ def _passes(model: nn.Module, inputs: Inputs, seed: int, loss: Loss | None) -> b
         for parameter in model.parameters():
             if parameter.requires_grad and not parameter.any():
                 parameter.copy_(RATE * torch.randn(parameter.shape, generator=generator))
-    return _finite(model, inputs, seed, loss)
+    try:
+        return _finite(model, inputs, seed, loss)
+    except Exception:  # whatever the user's forward raises on these values
+        return False
 
 
 def _sum(outputs: list[torch.Tensor], seed: int) -> torch.Tensor:
@@ -152,6 +155,7 @@ def _locate(model: nn.Module, inputs: Inputs, name: str, seed: int, loss: Loss |
     seed_everything(seed)
     gauge = _Ranges(batch=batch_size(inputs))
     recorded = trace(model, differentiable(inputs), fake=False, listener=gauge)
+    gauge.settle()
     found = first_nonfinite_forward(recorded, gauge)
     if found is None:
         finite = _backward(model, recorded, gauge, seed, loss)
