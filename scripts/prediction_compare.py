@@ -204,8 +204,12 @@ def _parameters(row: Row, signals: Signals, measured: Mapping[str, float], round
         module = name.rpartition(".")[0]
         return max((size or 0.0 for other, size in sizes.items() if other.rpartition(".")[0] == module), default=0.0)
 
+    # no structural zeros: the prediction has woken what they wait for
+    waiting = {signal.name for signal in signals.parameters if signal.sleepers}
     errors = []
     for name, truth in measured.items():
+        if truth == 0 and name in waiting:
+            continue
         guess = predicted.get(name)
         if truth <= rounding * largest(measured, name):
             row.zeros += 1
