@@ -81,8 +81,8 @@ class Gauge:
     ReLU and never fire for ``nn.MultiheadAttention.out_proj``) and keeps numbers only, no activations.
     ``outputs`` holds the tensors by op index for the caller, who drops them when the loss is formed, and who says
     before the backward pass which recurrent ops are ``batch_first``. With ``channels``, the axes of the units as an
-    earlier pass found them, only what differs between draws is read: sizes, what is dead, saturated or peaked, and how
-    alike samples are in the ops ``compared``.
+    earlier pass found them, only what differs between draws is read: sizes, what is saturated or peaked, how alike
+    samples are in the ops ``compared``, and what is dead in the ``dying`` ones.
     """
 
     batch: int | None = None
@@ -93,6 +93,7 @@ class Gauge:
     batch_first: frozenset[int] = frozenset()
     channels: Mapping[int, int] | None = None
     compared: frozenset[int] = frozenset()
+    dying: frozenset[int] = frozenset()
     _channelled: set[int] = field(default_factory=set)
 
     def __call__(
@@ -161,7 +162,7 @@ class Gauge:
 
     def look(self, reading: Reading, value: torch.Tensor, batch: int | None) -> None:
         """Read what is no mean over elements, and needs all samples and units of an op's output at once."""
-        if reading.name in RECTIFIERS:
+        if reading.name in RECTIFIERS and (self.channels is None or reading.index in self.dying):
             reading.dead = dead_share(value, reading.channels)
         if self.channels is not None and reading.index not in self.compared:
             return

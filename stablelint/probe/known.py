@@ -30,12 +30,13 @@ _DEAD, _SATURATED, _PEAKED = 0.2, 0.05, 0.5
 class Known:
     """A recorded run without its output, the ops to look at in the next one, the axis of their units, and its size.
 
-    Of the ``compared`` ones it is also read how alike samples and positions are.
+    Of the ``compared`` ones it is also read how alike samples and positions are, of the ``dying`` ones what is dead.
     """
 
     recorded: Trace
     sites: frozenset[int]
     compared: frozenset[int]
+    dying: frozenset[int]
     channels: Mapping[int, int]
     batch_first: frozenset[int]
     elements: int
@@ -51,11 +52,13 @@ class Known:
         elements = sum(reading.numel for reading in gauge.readings.values())
         trunk = [index for index in recorded.graph.flow.trunk if index in chosen]
         compared = frozenset(trunk[:: max(math.ceil(len(trunk) / _COMPARED), 1)]) | frozenset(trunk[-1:])
-        return cls(replace(recorded, output=None), chosen, compared, channels, first, elements)
+        dying = frozenset(index for index in chosen if (gauge.readings[index].dead or 0.0) > _DEAD)
+        return cls(replace(recorded, output=None), chosen, compared, dying, channels, first, elements)
 
     def again(self, model: nn.Module, inputs: Inputs, gauge: Gauge) -> Trace:
         """Run ``model`` under ``gauge``; what fails is raised, also where it is not the model that was recorded."""
-        gauge.channels, gauge.compared, gauge.batch_first = self.channels, self.compared, self.batch_first
+        gauge.channels, gauge.compared, gauge.dying = self.channels, self.compared, self.dying
+        gauge.batch_first = self.batch_first
         return replace(self.recorded, output=replay(model, inputs, self.recorded, self.sites, gauge, _ASKED))
 
 
