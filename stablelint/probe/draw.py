@@ -173,8 +173,9 @@ class Draw:
         finite = all(grad is None or math.isfinite(grad) for _, grad in parameters.values())
         backward = None if forward else first_nonfinite_backward(graph, gauge, harmless=finite)
         found = Pass(graph, gauge.readings, parameters, kernel, forward or backward, known=known)
-        if known is None and ranks.alone:  # sharded modules make other calls from pass to pass
-            found.known, found.invariances = Known.of(recorded, gauge), invariances(graph, gauge.readings, named)
+        if known is None:
+            found.known = Known.of(recorded, gauge) if ranks.alone else None  # sharded modules make other calls again
+            found.invariances = invariances(graph, gauge.readings, named) if self.number == 0 else {}
         return found
 
     def _run(self, gauge: Gauge, known: Known | None) -> Trace:

@@ -40,21 +40,20 @@ def with_loss(graph: Graph, output: object, inputs: Inputs, loss: Callable[..., 
     way) ``graph`` stays as it is: what the loss is like is then not looked at.
     """
     numbers: dict[int, torch.Tensor] = {}
-    output = converted(output, lambda x: numbers.setdefault(id(x), _real(x)))
-    returned = tensors_in(output)
-    if len(returned) != len(graph.outputs):
-        return graph
-    first = {id(x): place for place, x in reversed(list(enumerate(returned))) if x.is_floating_point()}
-    held = sorted(first.values())
-    places = {id(returned[place]): number for number, place in enumerate(held)}
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            scalar = of_output(loss, inputs)
-            on_outputs = _OfOutputs(scalar, output, places)
-            stack.enter_context(preserved(loss if isinstance(loss, nn.Module) else on_outputs))
+            stack.enter_context(preserved(loss if isinstance(loss, nn.Module) else nn.Module()))
             seed_everything(0)
+            output = converted(output, lambda x: numbers.setdefault(id(x), _real(x)))
+            returned = tensors_in(output)
+            if len(returned) != len(graph.outputs):
+                return graph
+            first = {id(x): place for place, x in reversed(list(enumerate(returned))) if x.is_floating_point()}
+            held = sorted(first.values())
+            places = {id(returned[place]): number for number, place in enumerate(held)}
+            on_outputs = _OfOutputs(of_output(loss, inputs), output, places)
             # no leaves: a loss may write into them
             tensors = [returned[place].clone().requires_grad_().clone() for place in held]
             traced = trace(on_outputs, Inputs(*tensors), fake=False)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from stablelint.trace.shards import whole
+
 if TYPE_CHECKING:
     from stablelint.graph import Graph
     from stablelint.probe.gauge import Reading
@@ -35,19 +37,22 @@ _COARSEST = 1e-5
 def invariances(
     graph: Graph, readings: Mapping[int, Reading], named: Sequence[tuple[str, nn.Parameter]]
 ) -> dict[str, Invariance]:
-    """By name: what the network takes out again of each parameter, of those with a gradient."""
+    """By name: what the network takes out again of each parameter; the same in all processes."""
     found: dict[str, Invariance] = {}
     with torch.no_grad():
         for name, parameter in named:
-            if parameter.grad is None or parameter.grad.is_sparse or not torch.isfinite(parameter.grad).all():
+            if parameter.grad is None or parameter.grad.is_sparse:
                 continue
-            kind = _kind(parameter, parameter.grad, _arriving(graph, readings, name))
+            values, grad = whole(parameter), whole(parameter.grad)  # of sharded ones gathered, one after the other
+            if not torch.isfinite(grad).all():
+                continue
+            kind = _kind(values, grad, _arriving(graph, readings, name))
             if kind:
                 found[name] = kind
     return found
 
 
-def _kind(parameter: nn.Parameter, grad: torch.Tensor, arrives: tuple[float, int] | None) -> Invariance:
+def _kind(parameter: torch.Tensor, grad: torch.Tensor, arrives: tuple[float, int] | None) -> Invariance:
     if parameter.dim() > 1:
         return "scale" if _scaled(parameter, grad) else ""
     if _absorbed(parameter, grad, arrives):
@@ -76,7 +81,7 @@ def _scaled(parameter: torch.Tensor, grad: torch.Tensor) -> bool:
     return _along(parameter, grad) < _ALONG
 
 
-def _absorbed(parameter: nn.Parameter, grad: torch.Tensor, arrives: tuple[float, int] | None) -> bool:
+def _absorbed(parameter: torch.Tensor, grad: torch.Tensor, arrives: tuple[float, int] | None) -> bool:
     """Whether what arrives at a vector's reader cancels in every element; ``arrives`` is its rms and how many."""
     step = torch.finfo(parameter.dtype).eps
     if arrives is None or step > _COARSEST or parameter.numel() == 0:
