@@ -270,13 +270,10 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def ablated(predict: Callable[[], list[Row]], names: Sequence[str]) -> Iterator[str]:
-    """A line for the whole prediction and one per component that is switched off, with the cases that it hurts.
-
-    "heard": the share of ops with a measured gradient of which one is predicted, in the mean over the cases.
-    """
+    """A line for the whole prediction and one per component that is switched off, with the cases that it hurts."""
     whole = {row.name: row for row in compared(predict())}
     yield (
-        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'heard':>7}{'extra: median':>15}"
+        f"{'without':<32}{'median':>8}{'p90':>7}{'parameters':>12}{'band':>7}{'extra: median':>15}"
         f"{'p90':>7}{'max':>7}{'gains':>7}  hurt most"
     )
     yield _line("nothing", list(whole.values()), whole)
@@ -292,10 +289,8 @@ def _line(name: str, rows: Sequence[Row], whole: dict[str, Row]) -> str:
     sizes = [size for size, _ in extra]
     hurt = ", ".join(f"{case} {size:+.2f}" for size, case in extra[:4] if size > 0.02)
     parameters = known([row.parameters for row in rows])
-    heard = known([row.heard for row in rows])
     return (
         f"{name:<32}{median(errors):>8.3f}{quantile(errors, 0.9):>7.2f}"
         f"{median(parameters) if parameters else float('nan'):>12.3f}{coverage(rows):>7.2f}"
-        f"{sum(heard) / len(heard) if heard else float('nan'):>7.3f}"
         f"{median(sizes):>15.3f}{quantile(sizes, 0.9):>7.2f}{sizes[0]:>7.2f}{sizes[-1]:>7.2f}  {hurt}"
     )

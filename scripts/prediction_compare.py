@@ -162,7 +162,6 @@ def judged(case: Case, graph: Graph, signals: Signals, found: Sequence[Truth]) -
         forward=_median(
             [abs(log10(row.rms) - log10(values[row.op])) for row in signals.rows if row.rms and values.get(row.op)]
         ),
-        heard=_share(signals, graph, grads),
         unknown=dict(details.unknown),
         in_time=case.steps is not None,
         generated=case.generated,
@@ -172,13 +171,6 @@ def judged(case: Case, graph: Graph, signals: Signals, found: Sequence[Truth]) -
         row.band = log10(band[0]), log10(band[1])
     _parameters(row, signals, averaged([truth.parameters for truth in found]), _ROUNDING[case.dtype])
     return row
-
-
-def _share(signals: Signals, graph: Graph, measured: Mapping[int, float]) -> float:
-    """The share of the signal ops with a measured gradient of which one is predicted."""
-    ops = [index for index, size in measured.items() if size > 0 and index in graph.flow.signal]
-    heard = {row.op for row in signals.rows if row.grad_rms}
-    return sum(index in heard for index in ops) / len(ops) if ops else math.nan
 
 
 def _steps(truth: Truth) -> dict[int, list[float]]:

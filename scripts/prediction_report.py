@@ -17,9 +17,8 @@ class Row:
     """One case: H predicted and measured (geometric mean and single draws), and how far the rest is off in decades.
 
     ``band`` is the stated interval of H. ``ops`` and ``parameters`` are median errors of gradient rms, ``forward``
-    of values; ``heard`` is the share of ops with a measured gradient of which one is predicted. ``zeros`` are
-    parameters whose gradient is nothing but rounding, ``missed`` those of them that were predicted to have one.
-    ``seconds`` are CPU seconds: of the prediction, and of one forward and backward pass.
+    of values. ``zeros`` are parameters whose gradient is nothing but rounding, ``missed`` those of them that were
+    predicted to have one. ``seconds`` are CPU seconds: of the prediction, and of one forward and backward pass.
     """
 
     name: str
@@ -30,7 +29,6 @@ class Row:
     band: tuple[float, float] | None = None
     ops: float = math.nan
     forward: float = math.nan
-    heard: float = math.nan
     parameters: float = math.nan
     zeros: int = 0
     missed: int = 0

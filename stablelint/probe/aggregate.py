@@ -13,11 +13,11 @@ from stablelint.graph import Graph
 from stablelint.graph.choices import held_back
 from stablelint.graph.families import RECURRENT
 from stablelint.probe.gauge import Reading
-from stablelint.probe.invariance import Invariance
 from stablelint.probe.kernel import Kernel
 from stablelint.probe.known import Known
 from stablelint.probe.margins import with_margins
 from stablelint.signals import NonFinite, ParameterSignal, Signal, Signals
+from stablelint.signals.parameters import Invariance
 
 
 @dataclass

@@ -11,6 +11,7 @@ import torch
 
 from stablelint.inputs import Inputs
 from stablelint.trace import tensors_in
+from stablelint.trace.tracer import is_plain
 
 
 def mapped(inputs: Inputs, convert: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
@@ -19,7 +20,7 @@ def mapped(inputs: Inputs, convert: Callable[[torch.Tensor], torch.Tensor]) -> I
 
 
 def converted(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """``convert`` applied to every tensor in lists, tuples, tables, dataclasses and Inputs, all of them new.
+    """``convert`` applied to every tensor in lists, tuples, tables, dataclasses, objects and Inputs, all of them new.
 
     A table keeps its class (``BatchEncoding`` and the like are read by attribute, too). Other objects stay as they are.
     """
@@ -43,8 +44,7 @@ def converted(value: Any, convert: Callable[[torch.Tensor], torch.Tensor]) -> An
         for name, item in vars(value).items():
             object.__setattr__(changed, name, converted(item, convert))  # also where it is frozen
         return changed
-    plain = hasattr(value, "__dict__") and not isinstance(value, (torch.nn.Module, type)) and not callable(value)
-    if plain and tensors_in(value):
+    if is_plain(value) and tensors_in(value):
         changed = copy.copy(value)
         vars(changed).update({name: converted(item, convert) for name, item in vars(value).items()})
         return changed

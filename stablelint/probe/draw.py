@@ -44,7 +44,8 @@ _LARGE = 30_000_000
 class Draw:
     """What is run: ``seed`` decides on dropout and on the projection, ``loss`` takes the model's output alone.
 
-    ``number`` counts the draws of a measurement: the tangent kernel of a large model is that of the first.
+    ``number`` counts the draws of a measurement: the tangent kernel of a large model is that of the first. Without
+    ``learning`` nothing is measured of single samples and of the directions of parameters.
     """
 
     model: nn.Module
@@ -54,6 +55,7 @@ class Draw:
     loss: Callable[[object], torch.Tensor] | None = None
     origins: Origins | None = None
     ranks: Ranks = field(default_factory=Ranks)
+    learning: bool = True
 
     @classmethod
     def of(
@@ -98,7 +100,7 @@ class Draw:
         with torch.inference_mode(False), preserved(self.model), training(self.model), torch.enable_grad():
             self._seeded()
             calibrate(self.model, differentiable(self.inputs))
-            woken = self._woken(found, learning=False)
+            woken = replace(self, learning=False)._woken(found)
         if woken is None or woken.nonfinite is not None:
             return None
         return woken if [op.name for op in woken.graph] == [op.name for op in found.graph] else None
@@ -111,7 +113,7 @@ class Draw:
             return self.loss(output)
         return objective(graph, output, PROJECTION + self.seed, self.ranks)
 
-    def _woken(self, before: Pass, *, learning: bool = True) -> Pass | None:
+    def _woken(self, before: Pass) -> Pass | None:
         """A pass with (almost) zero parameters woken, of the ops of ``before``; None where none wakes or it fails."""
 
         def plain() -> torch.Tensor:
@@ -123,25 +125,22 @@ class Draw:
                 if not woken:
                     return None
                 known = before.known if before.awakened else None
-                return replace(self._cheapest(known, learning=learning), awakened=woken)
+                return replace(self._cheapest(known), awakened=woken)
         except Exception:  # the user's loss, or a model that takes no other values: what was measured stands
             return None
 
-    def _cheapest(self, known: Known | None, *, learning: bool = True) -> Pass:
-        """A pass over what verdicts need; over all ops the first time, and where something is not as it was then.
-
-        Without ``learning`` nothing is measured of single samples.
-        """
+    def _cheapest(self, known: Known | None) -> Pass:
+        """A pass over what verdicts need; over all ops the first time, and where something is not as it was then."""
         if known is not None:
             self._seeded()
             with contextlib.suppress(DivergedError):
-                found = self._pass(known, learning=learning)
+                found = self._pass(known)
                 if found.finite:
                     return found
         self._seeded()
-        return self._pass(None, learning=learning)
+        return self._pass(None)
 
-    def _pass(self, known: Known | None, *, learning: bool) -> Pass:
+    def _pass(self, known: Known | None) -> Pass:
         gauge = self.ranks.gauge(batch_size(self.inputs))
         recorded = self._run(gauge, known)
         gauge.settle()
@@ -156,7 +155,7 @@ class Draw:
         scalar = self._scalar(graph, recorded.output)
         _read_fused(graph, gauge)
         kernel = None
-        if learning and forward is None and sink is not None and sink.requires_grad:
+        if self.learning and forward is None and sink is not None and sink.requires_grad:
             elements = sum(reading.numel for reading in gauge.readings.values()) if known is None else known.elements
             if self.number == 0 or elements < _LARGE:
                 kernel = self._kernel(sink, [p for _, p in named], elements)
@@ -175,7 +174,7 @@ class Draw:
         found = Pass(graph, gauge.readings, parameters, kernel, forward or backward, known=known)
         if known is None:
             found.known = Known.of(recorded, gauge) if ranks.alone else None  # sharded modules make other calls again
-            found.invariances = invariances(graph, gauge.readings, named) if self.number == 0 else {}
+            found.invariances = invariances(graph, gauge.readings, named) if self.learning and self.number == 0 else {}
         return found
 
     def _run(self, gauge: Gauge, known: Known | None) -> Trace:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from stablelint.signals.parameters import Invariance
 from stablelint.trace.shards import whole
 
 if TYPE_CHECKING:
     from stablelint.graph import Graph
     from stablelint.probe.gauge import Reading
-
-Invariance = Literal["", "scale", "shift"]
 
 #: A derivative along a change, over what it is for a gradient of the same size in a random direction, that counts as 0.
 #: The eps of norms leaves 1e-5; of one number by chance one in 10,000 is smaller. A mean over rows is surer.

@@ -10,7 +10,7 @@ from torch import nn
 
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
-from stablelint.probe.aggregate import aggregate
+from stablelint.probe.aggregate import Pass, aggregate
 from stablelint.probe.deep import deepen
 from stablelint.probe.draw import Draw, Loss
 from stablelint.probe.given_loss import output_of, with_loss
@@ -64,46 +64,40 @@ def measure(
     """
     if deep:
         refuse(model, "the deep measurements")
-    given, rebuild = supply(
+    inputs, rebuild = supply(
         model, inputs, rebuild=rebuild, loss=loss, batches=batches, default=seeds, first_seed=first_seed
     )
+
+    def another(number: int) -> Pass:
+        again, fresh = (model, inputs) if rebuild is None else _redrawn(rebuild, first_seed + number)
+        return Draw.of(again, fresh, first_seed + number, number, loss).measured(first)
+
     with preserved(loss if isinstance(loss, nn.Module) else nn.Module()):  # it may have parameters and buffers
-        return _measured(model, given, origins, rebuild, seeds, settled, first_seed, loss, deep)
+        draw = Draw.of(model, inputs, first_seed, 0, loss, origins)
+        first = draw.measured()
+        signals = _settled(first, draw.behind(first), another, seeds, settled)
+        if deep:
+            scalar = None if loss is None else of_output(loss, inputs)
+            signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=scalar))
+        graph = first.graph if loss is None else with_loss(first.graph, output_of(model, inputs), inputs, loss)
+    return graph, signals
 
 
-def _measured(
-    model: nn.Module,
-    inputs: Inputs,
-    origins: Origins | None,
-    rebuild: Rebuild | None,
-    seeds: int,
-    settled: Settled | None,
-    first_seed: int,
-    loss: Loss | None,
-    deep: bool,
-) -> tuple[Graph, Signals]:
-    draw = Draw.of(model, inputs, first_seed, 0, loss, origins)
-    first = draw.measured()
-    behind = draw.behind(first)
+def _settled(
+    first: Pass, behind: Pass | None, another: Callable[[int], Pass], seeds: int, settled: Settled | None
+) -> Signals:
+    """The signals of ``first`` and of as many further passes as it takes; ``behind`` is one with zeros woken."""
     passes = [first]
     tried = 1
     while True:
-        for number in range(tried, seeds):
-            again, fresh = (model, inputs) if rebuild is None else _redrawn(rebuild, first_seed + number)
-            other = Draw.of(again, fresh, first_seed + number, number, loss).measured(first)
-            if [op.name for op in other.graph] == [op.name for op in first.graph]:
-                passes.append(other)
+        found = map(another, range(tried, seeds))
+        passes += [other for other in found if [op.name for op in other.graph] == [op.name for op in first.graph]]
         signals = aggregate(passes)
         if behind is not None:
             signals = seen_behind(signals, aggregate([behind]))
         if settled is None or settled(signals) or seeds >= MOST or len(passes) < 2:
-            break
+            return signals
         tried, seeds = seeds, min(2 * seeds, MOST)
-    if deep:
-        scalar = None if loss is None else of_output(loss, inputs)
-        signals = replace(signals, deep=deepen(model, inputs, first.graph, signals, loss=scalar))
-    graph = first.graph if loss is None else with_loss(first.graph, output_of(model, inputs), inputs, loss)
-    return graph, signals
 
 
 def _redrawn(rebuild: Rebuild, seed: int) -> tuple[nn.Module, Inputs]:

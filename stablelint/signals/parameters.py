@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+#: What a network takes out again of a parameter: nothing, a factor or an offset.
+Invariance = Literal["", "scale", "shift"]
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterSignal:
@@ -23,7 +26,7 @@ class ParameterSignal:
     sleepers: tuple[str, ...] = ()
     matrix: bool = False
     passed_over: bool = False
-    invariance: Literal["", "scale", "shift"] = ""
+    invariance: Invariance = ""
 
     @property
     def relative(self) -> float | None:

@@ -72,7 +72,7 @@ def _multiplied_by_zero(signals: Signals) -> Iterator[Hit]:
             signals,
             idle,
             "data or chance picked others of the values that are put together or masked behind it",
-            "none if other batches pick it; else look at what picks",
+            "nothing, if other batches pick it; else look at what picks",
             Level.NOTE,
         )
 

@@ -280,6 +280,11 @@ def tensors_in(value: Any, seen: set[int] | None = None) -> list[torch.Tensor]:
     return list(_walk(value, set() if seen is None else seen))
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is an object of the user's own that holds things as attributes."""
+    return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and not callable(value)
+
+
 def _walk(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
@@ -293,7 +298,7 @@ def _walk(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
         children = iter(value)
     elif is_dataclass(value) and not isinstance(value, type):
         children = (getattr(value, item.name, None) for item in fields(value))
-    elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and not callable(value):
+    elif is_plain(value):
         children = iter(vars(value).values())
     else:
         return

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stablelint.probe.tensor_statistics import dead_share, fused_row_statistics, rms, row_statistics, thinned
+from stablelint.probe.tensor_statistics import (
+    dead_share,
+    fused_row_statistics,
+    rms,
+    row_statistics,
+    sampled_rms,
+    thinned,
+)
 
 
 def exact(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None = None, *, causal: bool = False):
@@ -85,3 +92,18 @@ def test_a_sample_is_even_and_never_empty() -> None:
         chosen = thinned(torch.arange(length), (0,), 10).tolist()
         assert 1 <= len(chosen) <= 10
         assert abs(sum(chosen) / len(chosen) - (length - 1) / 2) <= max(1.0, 0.06 * length)
+
+
+@pytest.mark.parametrize("shape", [(2, 256, 56, 56), (8, 197, 768), (4, 3_000_000), (3_000_000,), (2, 1024, 7, 7)])
+def test_the_size_of_a_sample_is_that_of_all(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(shape, generator=generator) * torch.rand(shape[-1], generator=generator)
+    assert sampled_rms(value) == pytest.approx(rms(value), rel=0.01)
+    assert sampled_rms(torch.zeros(shape)) == 0
+    assert not math.isfinite(sampled_rms(torch.full(shape, math.nan)))
+
+
+def test_the_largest_value_is_found_on_either_side() -> None:
+    assert rms(torch.tensor([-1e-20, 1e-21])) == pytest.approx(1e-20 / math.sqrt(2), rel=0.01)
+    assert math.isnan(rms(torch.tensor([1.0, math.nan])))
+    assert rms(torch.tensor([1.0, -math.inf])) == math.inf

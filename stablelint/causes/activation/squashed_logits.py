@@ -20,9 +20,9 @@ def squashed_logits(graph: Graph) -> Iterator[Hit]:
     """Look at what the losses of logits read, in the model and in the loss that was given with it."""
     for found in graph.squashed:
         name, loss = found.op.name, _TITLES.get(found.loss.name, found.loss.name)
-        floor = "it keeps away from 0, however sure the answers are"
+        floor = "the loss keeps away from 0, however sure the answers are"
         if found.least is not None:
-            of = "that of a negative" if found.one_sided else "it"
+            of = "the loss of a negative" if found.one_sided else "the loss"
             floor = f"{of} cannot fall below {found.least:.2f} ({found.chance:.2f} is chance)"
         yield Hit(
             found.op.site,
