@@ -110,9 +110,16 @@ class Sweep:
 class TargetReport:
     """Everything that a run found out about one target.
 
-    ``reason`` is the sentence that explains ``status == "failed"``. ``signals`` is the summary of
-    :meth:`stablelint.signals.Signals.summary`. ``remarks`` are facts about the run itself that a user should
-    know (inferred inputs, guessed branches).
+    ``status`` is "ok", "failed" (a model that somebody would call the file's was not reached: exit code 2), or
+    "skipped" (a class that is no main model of its file, or of a file that a sweep found, was not reached).
+    ``reason`` is the sentence that explains either, ``suggestion`` the line that would help most. ``signals`` is the
+    summary of :meth:`stablelint.signals.Signals.summary`. ``remarks`` are facts about the run itself that a user
+    should know (inferred inputs, guessed branches).
+
+    ``models`` are the classes that the target stands for: that of the model, and those of its parts that its file
+    defines. ``arguments`` is the call that built it (``UNet(n_channels=3, n_classes=1)``), ``origin`` where its values
+    come from ("the call in train.py:102"), ``guessed`` the names of values that nothing told. ``tried`` are the steps
+    that led here, for ``--explain-target``.
     """
 
     target: str
@@ -123,6 +130,12 @@ class TargetReport:
     what_if: tuple[Sweep, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float | None = None
+    models: tuple[str, ...] = ()
+    arguments: str | None = None
+    origin: str | None = None
+    guessed: tuple[str, ...] = ()
+    suggestion: str | None = None
+    tried: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -147,5 +160,5 @@ class Report:
 
     @property
     def failed(self) -> tuple[TargetReport, ...]:
-        """The targets that could not be checked."""
-        return tuple(target for target in self.targets if not target.ok)
+        """The targets that should have been checked and could not be."""
+        return tuple(target for target in self.targets if target.status == "failed")
