@@ -69,7 +69,9 @@ def resolved_hints(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 #: What parameters and classes that hold settings are called, or end with.
-_SETTINGS = ("config", "cfg", "args", "params", "hparams", "options", "settings")
+SETTINGS = (
+    "config", "configs", "cfg", "conf", "args", "params", "hparams", "hps", "opt", "opts", "options", "settings", "flags",
+)
 
 
 def _settings(
@@ -80,7 +82,7 @@ def _settings(
     kinds: dict[str, type] = {}
     for parameter in required:
         kind = hints.get(parameter.name)
-        if kind is None and parameter.name.lower().endswith(_SETTINGS):
+        if kind is None and parameter.name.lower().endswith(SETTINGS):
             kind = _only_settings(function, module)
         if not (inspect.isclass(kind) and _is_settings(kind)):
             return None
@@ -107,7 +109,7 @@ def _is_settings(kind: type) -> bool:
 
 def holds_settings(kind: type) -> bool:
     """Whether a class holds settings by its kind or its name."""
-    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(_SETTINGS)
+    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(SETTINGS)
 
 
 def made(value: Any) -> Any:
