@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +19,14 @@ from torch import nn
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
+from stablelint.targets.arguments.search import Plan, Search
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
-from stablelint.targets.discover import Found, discover, named, no_model
+from stablelint.targets.classes import is_abstract, main_classes, module_classes, stands_for
+from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
+from stablelint.targets.evidence.reader import Reader
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
@@ -33,13 +37,18 @@ if TYPE_CHECKING:
     from stablelint.trace import Origins
 
 
+#: How many ways to construct a class are tried when its forward pass accepts no inputs.
+_MOST_PLANS = 4
+
+
 @dataclass
 class Built:
     """A model with its inputs; ``rebuild(seed)`` gives a fresh model and fresh inputs.
 
     The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
     their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
-    ``loss`` is the user's, None without one.
+    ``loss`` is the user's, None without one. ``models`` are the classes that the model stands for; ``plan`` is the call
+    that made it where its arguments had to be looked for, ``tried`` what was tried before.
     """
 
     name: str
@@ -49,6 +58,11 @@ class Built:
     remarks: tuple[str, ...]
     rebuild: Callable[[int], tuple[nn.Module, Inputs]]
     loss: Loss | None = None
+    models: tuple[str, ...] = ()
+    plan: Plan | None = None
+    tried: tuple[str, ...] = ()
+    main: bool = True
+    checked: bool = False
 
 
 @dataclass
@@ -56,7 +70,8 @@ class Candidate:
     """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
 
     ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
-    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's.
+    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's. ``main``
+    says that people would call it a model of the file, not a part or a helper.
     """
 
     name: str
@@ -64,6 +79,7 @@ class Candidate:
     found: Found
     library: LibraryModel | None
     changed: Callable[..., Candidate]
+    main: bool = True
 
 
 @dataclass
@@ -81,6 +97,8 @@ class _Source:
     checkpoint: Path | None = None
     library: LibraryModel | None = None
     first: _First | TargetError | None = field(default=None, repr=False)
+    main: bool = True
+    reader: Reader | None = field(default=None, repr=False)
 
 
 #: A model, what was observed at its building, and what to say about it.
@@ -107,20 +125,45 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     with _observed(None) as origins:
         module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     text = _text(module)
+    reader = Reader(module, Path(module.__file__ or parts.source))
+
+    def source(found: Found, *, main: bool = True) -> _Source:
+        name = f"{parts.source}:{found.name}"
+        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader}
+        return _Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
+
     if parts.name is not None:
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
-        name = f"{parts.source}:{found.name}"
-        return [_candidate(_Source(name, found, module, origins, real=real, checkpoint=checkpoint))]
-    every = [
-        _Source(f"{parts.source}:{each.name}", each, module, origins, real=real, checkpoint=checkpoint)
-        for each in discover(module, text or "")
-    ]
-    sources = _without_parts(every)
-    for source in sources:
-        source.shared = len(sources) > 1
-    if not sources and not request.swept:
-        raise BuildTargetError(no_model(parts.source, module))
-    return [_candidate(source) for source in sources]
+        return [_candidate(source(found))]
+    sources = _without_parts([source(each) for each in discover(module, text or "")])
+    for each in sources:
+        each.shared = len(sources) > 1
+    if not sources and not module_classes(module) and not request.swept:
+        raise BuildTargetError(no_model(parts.source))
+    return [_candidate(each) for each in sources]
+
+
+def parts_of(request: Request, found: list[Candidate], reached: set[str], *, real: bool = False) -> list[Candidate]:
+    """The module classes of the file that nothing which was checked stands for; ``reached`` are those that it does.
+
+    Main classes come first; a class whose candidate is in ``found`` has had its turn.
+    """
+    parts = split(request.spec)
+    if parts.kind in LIBRARIES or parts.name is not None or any(each.found.kind == "factory" for each in found):
+        return []
+    module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    had = {each.found.value for each in found}
+    text = _text(module)
+    main = main_classes(module, ast.parse(text) if text is not None else None)
+    reader = Reader(module, Path(module.__file__ or parts.source))
+    rest = [each for each in module_classes(module) if each not in had]
+    candidates = []
+    for kind in sorted(rest, key=lambda each: each not in main):  # stable
+        found_ = searched(kind.__name__, kind, module, text)
+        name = f"{parts.source}:{kind.__name__}"
+        made = _Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
+        candidates.append(_candidate(made))
+    return [each for each in candidates if each.found.name not in reached]
 
 
 def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
@@ -150,7 +193,33 @@ def _candidate(source: _Source) -> Candidate:
     def changed(**fields: object) -> Candidate:
         return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
 
-    return Candidate(source.name, lambda: _built(source), source.found, source.library, changed)
+    build = _built_by_search if source.found.kind == "searched" else _built
+    return Candidate(source.name, lambda: build(source), source.found, source.library, changed, source.main)
+
+
+def _built_by_search(source: _Source) -> Built:
+    """A class or factory that needs arguments: with the first that are found for which its forward pass runs."""
+    assert source.reader is not None
+
+    def tried(call: Call, *, allocate: bool = False) -> _Source:
+        return replace(source, found=replace(source.found, kind="class", make=call), first=None)
+
+    function, problem = source.found.value, None
+    if inspect.isclass(function) and is_abstract(function):
+        raise BuildTargetError(f"{source.name} is abstract: what it leaves to subclasses cannot be checked")
+    search = Search(function, source.reader, lambda call: _construct(tried(call), 0, allocate=False)[0])
+    for _, plan in zip(range(_MOST_PLANS), search.plans(), strict=False):
+        try:
+            built = _built(tried(plan.call))
+        except TargetError as error:
+            problem = problem or error
+            search.tried.append(f"{plan.shown}: {error}")
+            search.failed(error.__cause__ or error)
+        else:
+            return replace(built, plan=plan, tried=tuple(search.tried))
+    error = problem or BuildTargetError(no_values(source.name, function, search.error))
+    error.tried = tuple(search.tried)
+    raise error
 
 
 def _built(source: _Source) -> Built:
@@ -176,7 +245,9 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    return Built(source.name, model, inputs, origins, remarks + ((remark,) if remark else ()), rebuild, loss)
+    remarks += (remark,) if remark else ()
+    models = stands_for(model, source.module)
+    return Built(source.name, model, inputs, origins, remarks, rebuild, loss, models)
 
 
 def _build(source: _Source) -> _First:
@@ -185,6 +256,9 @@ def _build(source: _Source) -> _First:
     remarks = (library.remark,) if library is not None and library.remark else ()
     if (source.virtual or (library is not None and library.virtual)) and not source.real:
         return *_construct(source, 0, allocate=False), remarks
+    if library is None and source.found.kind != "instance" and not source.real:
+        with suppress(BuildTargetError):  # what asks for the values of its weights gets them
+            return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
     if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:
         raise BuildTargetError(too_large(source.name, most))

@@ -13,21 +13,10 @@ from torch import nn
 from stablelint.targets.arguments.usage import constructor, source_of
 from stablelint.targets.arguments.values import WIDTH
 from stablelint.targets.callplan import Call
+from stablelint.targets.classes import module_classes
 from stablelint.targets.evidence.reader import Reader
 
 _MOST_MODULES = 3
-
-
-def module_classes(module: ModuleType) -> list[type[nn.Module]]:
-    """The module classes that a file defines, in its order."""
-    return [
-        value
-        for name, value in vars(module).items()
-        if inspect.isclass(value)
-        and issubclass(value, nn.Module)
-        and value.__module__ == module.__name__
-        and value.__name__ == name
-    ]
 
 
 def related_classes(function: Callable[..., Any], module: ModuleType) -> tuple[type, ...]:
