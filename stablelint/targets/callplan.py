@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import inspect
 import typing
@@ -113,14 +114,21 @@ def holds_settings(kind: type) -> bool:
 
 
 def made(value: Any) -> Any:
-    """``value`` with every call in it made."""
+    """``value`` with every call in it made; settings are copied, for a constructor may change them."""
     if isinstance(value, Call):
         return value()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and type(value) is tuple:
         return tuple(made(each) for each in value)
-    if isinstance(value, dict):
+    if isinstance(value, list):
+        return [made(each) for each in value]
+    if type(value) is dict:
         return {key: made(each) for key, each in value.items()}
-    return value
+    if isinstance(value, str | int | float | ModuleType) or callable(value) or not hasattr(value, "__dict__"):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # what cannot be copied is shared
+        return value
 
 
 def _call_sites(

@@ -33,9 +33,9 @@ def blamed(error: BaseException, paths: Iterable[str]) -> list[str]:
     for frame, line in _frames(error):
         for name in _names(frame, line):
             found += known.get(name, [])
-        text = str(error)
+    text = str(error)
     for name, several in known.items():
-        if re.search(rf"\b{re.escape(name)}\b", text if found or known else ""):
+        if len(name) > 2 and re.search(rf"\b{re.escape(name)}\b", text):
             found = [*several, *found]
     if not found:
         found = [path for path in known for path in known[path]][-_MOST_BLAMED:]

@@ -234,16 +234,16 @@ class Search:
         return state.values[name]
 
     def _setting_of_file(self, name: str, uses_of: list[Use]) -> tuple[Any, str] | None:
-        """What the settings of the repository say under this very name; only of names that say much."""
-        if len(name) < 5 or any(use.kind in ("called", "parameters", "later called") for use in uses_of):
+        """What the repository says under this very name, in a place that knows a further argument of the class."""
+        others = {each.name for each in required_parameters(self.function) or ()} - {name}
+        if any(use.kind in ("called", "parameters", "later called", "later parameters") for use in uses_of):
             return None
-        try:
-            value = self.reader.settings.value(name, name, self.reader.own)
-        except Unknown:
-            return None
-        if not isinstance(value, int | float | str | list | tuple) or isinstance(value, bool):
-            return None
-        return value, self.reader.settings.used[name]
+        for source in self.reader.settings.best({name, *others}, self.function.__name__)[:3]:
+            value = source.values.get(name)
+            plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+            if plain and (not others or any(source.values.get(each) is not None for each in others)):
+                return value, source.where
+        return None
 
     def _choose(self, path: str, name: str, uses_of: list[Use], annotation: Any, state: _State) -> None:
         found = options(name, uses_of, annotation, self._around, self._modules)

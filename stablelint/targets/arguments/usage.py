@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 _DEEPEST = 3
+_OF_MODULES = {
+    "parameters", "named_parameters", "state_dict", "load_state_dict", "modules", "children", "eval", "train", "cuda",
+    "requires_grad_", "register_forward_hook", "zero_grad", "apply",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _use(
         if method and above.attr in ("get", "pop") and isinstance(after, ast.Call) and after.args:
             if isinstance(after.args[0], ast.Constant) and isinstance(after.args[0].value, str):
                 yield Use("key", after.args[0].value)
-        elif method and above.attr in ("parameters", "named_parameters", "state_dict", "modules", "children"):
+        elif method and above.attr in _OF_MODULES:
             yield Use("parameters")
         elif not (method and above.attr in ("items", "keys", "values", "lower", "upper", "copy", "split")):
             yield Use("attribute", above.attr)

@@ -24,6 +24,7 @@ IMAGE = 32
 _TABLE: Sequence[tuple[str, tuple[Any, ...]]] = (
     # numbers that are no sizes
     (r".*(drop|dropout)(_?(p|prob|rate|ratio))?|drop.*|p_drop.*|.*dropout.*|.*drop_?(out|path).*", (0.1, 0.0)),
+    (r".*(growth_rate|growth|k0)", (12,)),
     (r".*eps(ilon)?", (1e-5,)),
     (r".*momentum", (0.1,)),
     (r"lr|learning_rate|.*_lr", (1e-3,)),
@@ -61,7 +62,6 @@ _TABLE: Sequence[tuple[str, tuple[Any, ...]]] = (
     (r".*(dilation)s?", (1,)),
     (r".*(padding|pad)", (1, 0)),
     (r".*(groups|cardinality|n_group|num_groups|group)", (4, 1, 8)),
-    (r".*(growth_rate|growth|k0)", (12,)),
     (r".*(depths|layers|num_blocks|nblocks|n_blocks|blocks|num_block|n_layers?|n_?layer|nlayers?|num_layers?|depth|n_?stages?|num_stages|n_res.*|num_res.*|repeats?|n_stacks?|num_stacks?|iterations?|n_iter|hops|num_convs|num_cells|n_flows?|e_layers|d_layers|levels?|n_levels|num_levels|num_scales|n_downs?|num_downs?|downsampl.*|upsampl.*)", (DEPTH, 1, 3)),
     (r".*(experts|n_experts|num_experts)", (4,)),
     (r".*(top_?k|topk|k|num_experts_per_tok)", (2, 1)),

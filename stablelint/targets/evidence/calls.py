@@ -45,7 +45,7 @@ def call_sites(function: Callable[..., Any], reader: Reader) -> Iterator[CallSit
         return
     count = 0
     for script, node in reader.call_nodes(name, reader.repository.mentioning(f"{name}(")):
-        if not _means(function, script, node, reader):
+        if not means(function, script, node, reader):
             continue
         found = _site(signature, script, node, reader)
         if found is not None:
@@ -55,7 +55,7 @@ def call_sites(function: Callable[..., Any], reader: Reader) -> Iterator[CallSit
                 return
 
 
-def _means(function: Callable[..., Any], script: Script, node: ast.Call, reader: Reader) -> bool:
+def means(function: Callable[..., Any], script: Script, node: ast.Call, reader: Reader) -> bool:
     """Whether the name at a call is this function: another file may define another class of the same name."""
     if script.path == reader.file:
         return True
