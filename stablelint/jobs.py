@@ -11,7 +11,7 @@ from stablelint import api
 from stablelint.config import Config
 from stablelint.errors import TargetError
 from stablelint.feed import second_argument
-from stablelint.finding import Point, TargetReport
+from stablelint.finding import Level, Point, TargetReport
 
 if TYPE_CHECKING:
     from stablelint.graph import Graph
@@ -71,7 +71,10 @@ def described(report: TargetReport, built: Built) -> TargetReport:
     """A report with the classes that the model stands for, and how it was built."""
     plan = built.plan
     told = {} if plan is None else {"arguments": plan.shown, "origin": plan.origin, "guessed": plan.guessed}
-    return replace(report, models=built.models, tried=built.tried, **told)  # type: ignore[arg-type]
+    findings = report.findings
+    if built.released:  # judged on initial weights, and the model is meant to have others
+        findings = tuple(replace(finding, level=Level.NOTE) for finding in findings)
+    return replace(report, findings=findings, models=built.models, tried=built.tried, **told)  # type: ignore[arg-type]
 
 
 def measure(payload: Payload) -> Iterator[tuple[str, str, Any]]:

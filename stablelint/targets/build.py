@@ -26,6 +26,8 @@ from stablelint.targets.checkpoint import fill
 from stablelint.targets.classes import is_abstract, main_classes, module_classes, stands_for
 from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
+from stablelint.targets.downloads import initial_weights
+from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
@@ -48,7 +50,8 @@ class Built:
     The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
     their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
     ``loss`` is the user's, None without one. ``models`` are the classes that the model stands for; ``plan`` is the call
-    that made it where its arguments had to be looked for, ``tried`` what was tried before.
+    that made it where its arguments had to be looked for, ``tried`` what was tried before. ``released`` says that it
+    is meant to have weights which are not there.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Built:
     tried: tuple[str, ...] = ()
     main: bool = True
     checked: bool = False
+    released: bool = False
 
 
 @dataclass
@@ -99,6 +103,7 @@ class _Source:
     first: _First | TargetError | None = field(default=None, repr=False)
     main: bool = True
     reader: Reader | None = field(default=None, repr=False)
+    absent: list[str] = field(default_factory=list)
 
 
 #: A model, what was observed at its building, and what to say about it.
@@ -245,9 +250,10 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    remarks += (remark,) if remark else ()
+    remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
     models = stands_for(model, source.module)
-    return Built(source.name, model, inputs, origins, remarks, rebuild, loss, models)
+    released = bool(source.absent) and source.checkpoint is None
+    return Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)
 
 
 def _build(source: _Source) -> _First:
@@ -311,10 +317,11 @@ def _construct(
         if found.kind == "instance":
             return (found.value if observe else copy.deepcopy(found.value)), source.imported
         observed = _observed(source.imported, allocate=allocate, most=most) if observe else nullcontext()
-        with observed as origins:
+        with initial_weights() as absent, observed as origins:
             model = found.make()
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
+    source.absent = absent
     return network(model), origins
 
 
