@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import inspect
 import random
@@ -128,8 +127,8 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
         return [_candidate(_Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
     # Models at module level are built by the import.
     with _observed(None) as origins:
-        module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
-    text = _text(module)
+        loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    module, text = loaded.module, loaded.source
     reader = Reader(module, Path(module.__file__ or parts.source))
 
     def source(found: Found, *, main: bool = True) -> _Source:
@@ -156,10 +155,10 @@ def parts_of(request: Request, found: list[Candidate], reached: set[str], *, rea
     parts = split(request.spec)
     if parts.kind in LIBRARIES or parts.name is not None or any(each.found.kind == "factory" for each in found):
         return []
-    module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    module, text = loaded.module, loaded.source
     had = {each.found.value for each in found}
-    text = _text(module)
-    main = main_classes(module, ast.parse(text) if text is not None else None)
+    main = main_classes(module, loaded.tree)
     reader = Reader(module, Path(module.__file__ or parts.source))
     rest = [each for each in module_classes(module) if each not in had]
     candidates = []
@@ -390,10 +389,3 @@ def _observed(
     from stablelint.trace import observe_build
 
     return observe_build(origins, allocate=allocate, most=most)
-
-
-def _text(module: ModuleType) -> str | None:
-    try:
-        return inspect.getsource(module)
-    except (OSError, TypeError):
-        return None

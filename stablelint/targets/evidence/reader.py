@@ -20,7 +20,7 @@ from stablelint.targets.evidence.fold import Unknown, fold
 from stablelint.targets.evidence.scopes import Scope
 from stablelint.targets.evidence.scripts import Repository, Script, scripts_of
 from stablelint.targets.evidence.settings import Settings
-from stablelint.targets.loading import is_users, load_file
+from stablelint.targets.loading import is_users, kept_folders, load_file
 
 _MOST_SECONDS = 20.0
 _DEEPEST_CALLER = 3
@@ -126,10 +126,10 @@ class Reader:
         if time.monotonic() > self._deadline:
             raise Unknown(f"{path.name}, for there is no more time")
         try:
-            loaded = load_file(path)
+            with kept_folders():
+                return load_file(path).module
         except TargetError as error:
             raise Unknown(str(error)) from None
-        return getattr(loaded, "module", loaded)
 
     def defined(self, script: Script, name: str, owners: tuple[Owner, ...]) -> Any:
         """A function or class that the script defines; raises Unknown for one inside a function."""
