@@ -143,7 +143,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     for each in sources:
         each.shared = len(sources) > 1
     if not sources and not module_classes(module) and not request.swept:
-        raise BuildTargetError(no_model(parts.source))
+        raise BuildTargetError(no_model(parts.source, loaded.left_out))
     return [_candidate(each) for each in sources]
 
 

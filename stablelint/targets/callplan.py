@@ -71,7 +71,19 @@ def resolved_hints(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 #: What parameters and classes that hold settings are called, or end with.
 SETTINGS = (
-    "config", "configs", "cfg", "conf", "args", "params", "hparams", "hps", "opt", "opts", "options", "settings", "flags",
+    "config",
+    "configs",
+    "cfg",
+    "conf",
+    "args",
+    "params",
+    "hparams",
+    "hps",
+    "opt",
+    "opts",
+    "options",
+    "settings",
+    "flags",
 )
 
 

@@ -6,7 +6,7 @@ import ast
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,9 @@ from torch import nn
 from stablelint.errors import BuildTargetError, ImportTargetError, did_you_mean
 from stablelint.targets.callplan import Call, plan, required_parameters, resolved_hints
 from stablelint.targets.classes import main_classes
+from stablelint.targets.imports.execute import LeftOut
 from stablelint.targets.loading import short
+from stablelint.targets.spec import shown
 
 #: Public functions of these names build the model of their file.
 FACTORY_NAMES = frozenset({"build", "build_model", "make_model", "create_model", "get_model", "model"})
@@ -101,8 +103,11 @@ def named(module: ModuleType, name: str, source: str | None, where: str) -> Foun
     return searched(name, value, module, source)
 
 
-def no_model(source: str) -> str:
-    """The sentence for a file without a model."""
+def no_model(source: str, left_out: Sequence[LeftOut] = ()) -> str:
+    """The sentence for a file without a model; of what could not be run in it the first is named."""
+    if left_out:
+        first = left_out[0]
+        return f"{source} defines no model: {shown(first.file)}:{first.line} {first.why} while it is imported"
     return f"{source} defines no model; add `def build(): return ...`"
 
 

@@ -258,7 +258,9 @@ def _further_folders(path: Path) -> list[str]:
     folder = path.parent
     for _ in range(_MOST_FOLDERS_UP):
         found += [str(each) for each in (folder, folder / "src") if each.is_dir()]
-        if folder in (Path.cwd(), Path.home(), folder.parent) or any((folder / mark).exists() for mark in _ROOT_MARKS[:4]):
+        if folder in (Path.cwd(), Path.home(), folder.parent) or any(
+            (folder / mark).exists() for mark in _ROOT_MARKS[:4]
+        ):
             break
         folder = folder.parent
     return found

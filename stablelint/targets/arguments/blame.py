@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import linecache
 import re
@@ -15,17 +16,26 @@ from typing import Any
 _MOST_BLAMED = 4
 _MOST_FRAMES = 8
 _SIZES = (64, 8, 16, 32, 4, 128, 3, 1, 2)
-_WANTS_LIST = re.compile(r"not iterable|not subscriptable|has no len|cannot unpack|not enough values|no attribute 'append'")
+_WANTS_LIST = re.compile(
+    r"not iterable|not subscriptable|has no len|cannot unpack|not enough values|no attribute 'append'"
+)
 _WANTS_NUMBER = re.compile(
     r"'(list|tuple|str|NoneType|type|dict)' object cannot be interpreted as an integer|unsupported operand|must be int|"
     r"can only concatenate|can't multiply sequence|integer argument expected|'<' not supported|new\(\): data must be"
 )
-_WANTS_CALLABLE = re.compile(r"not callable|has no attribute '(parameters|to|forward|weight|register|children|modules)'")
-_SIZE = re.compile(r"divisib|must be (a )?(multiple|equal|greater|less|positive|even|odd|in)|size|shape|mismatch|should", re.I)
+_WANTS_CALLABLE = re.compile(
+    r"not callable|has no attribute '(parameters|to|forward|weight|register|children|modules)'"
+)
+_SIZE = re.compile(
+    r"divisib|must be (a )?(multiple|equal|greater|less|positive|even|odd|in)|size|shape|mismatch|should", re.I
+)
 
 
-def blamed(error: BaseException, paths: Iterable[str]) -> list[str]:
-    """The paths whose last name stands in the statements that failed, innermost statement first."""
+def blamed(error: BaseException, paths: Iterable[str], defaults: Iterable[str] = ()) -> list[str]:
+    """The paths whose last name stands in the statements that failed, innermost statement first.
+
+    Where none of them does, those of ``defaults`` that do; where neither, the last of the paths.
+    """
     known: dict[str, list[str]] = {}
     for path in paths:
         known.setdefault(path.rpartition(".")[2], []).append(path)
@@ -38,7 +48,10 @@ def blamed(error: BaseException, paths: Iterable[str]) -> list[str]:
         if len(name) > 2 and re.search(rf"\b{re.escape(name)}\b", text):
             found = [*several, *found]
     if not found:
-        found = [path for path in known for path in known[path]][-_MOST_BLAMED:]
+        spare = set(defaults)
+        found = [name for frame, line in _frames(error) for name in _names(frame, line) if name in spare]
+    if not found:
+        found = [path for several in known.values() for path in several][-_MOST_BLAMED:]
     return list(dict.fromkeys(found))[:_MOST_BLAMED]
 
 
@@ -50,8 +63,13 @@ def moves(error: BaseException, path: str, value: Any, choices: Sequence[Any]) -
     rest = [each for each in choices if type(each) is not type(value) or each != value]
     if keys:
         return keys[:3]
+    if isinstance(value, str) and (_WANTS_NUMBER.search(text) or _WANTS_LIST.search(text)):
+        with contextlib.suppress(ValueError, SyntaxError):  # an option that the script evaluates itself
+            return [ast.literal_eval(value), *_of(rest, int | float)[:2]]
     if _WANTS_LIST.search(text) and not isinstance(value, list | tuple):
-        return [*_of(rest, list | tuple), *([[value] * 4, [value] * 2] if isinstance(value, int) else []), *rest[:1]][:3]
+        return [*_of(rest, list | tuple), *([[value] * 4, [value] * 2] if isinstance(value, int) else []), *rest[:1]][
+            :3
+        ]
     if _WANTS_CALLABLE.search(text) and not callable(value):
         return [each for each in rest if callable(each)][:4]
     if _WANTS_NUMBER.search(text) and not isinstance(value, int | float):
@@ -146,5 +164,7 @@ def _compared(error: BaseException, name: str) -> list[str]:
             if isinstance(node, ast.Compare) and name in ast.unparse(node.left):
                 for each in node.comparators:
                     items = each.elts if isinstance(each, ast.List | ast.Tuple | ast.Set) else [each]
-                    found += [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+                    found += [
+                        item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)
+                    ]
     return list(dict.fromkeys(found))

@@ -13,7 +13,7 @@ from torch import nn
 from stablelint.targets.arguments.usage import constructor, source_of
 from stablelint.targets.arguments.values import WIDTH
 from stablelint.targets.callplan import Call
-from stablelint.targets.classes import module_classes
+from stablelint.targets.classes import is_abstract, module_classes
 from stablelint.targets.evidence.reader import Reader
 
 _MOST_MODULES = 3
@@ -56,7 +56,7 @@ def modules_for(
         first = [kind for kind in own if word and word in kind.__name__.lower() or kind.__name__.lower() in word]
     found: list[Any] = []
     for kind in dict.fromkeys(first):
-        if len(found) < _MOST_MODULES and not inspect.isabstract(kind) and kind.forward is not nn.Module.forward:
+        if len(found) < _MOST_MODULES and not is_abstract(kind) and kind.forward is not nn.Module.forward:
             call = planned(kind)
             if call is not None:
                 found.append(call)

@@ -64,7 +64,7 @@ def options(
         return ["cpu"]
     if lower in ("dtype", "factory_kwargs"):
         return [torch.float32 if lower == "dtype" else {}]
-    special = _special(lower, annotation, uses, around)
+    special = _special(lower, around) or _tensors(lower, annotation, uses)
     if special:
         return special
     typed = _typed(annotation, lower, uses)
@@ -106,7 +106,7 @@ def _same(first: Any, second: Any) -> bool:
         return first is second
 
 
-def _special(lower: str, annotation: Any, uses: Sequence[Use], around: Surroundings) -> list[Any]:
+def _special(lower: str, around: Surroundings) -> list[Any]:
     """Environments, spaces, shapes, settings: objects of a known make."""
     if _ENVIRONMENTS.fullmatch(lower):
         return [Call(spaces.Environment, (around.images,)), Call(spaces.Environment, (not around.images,))]
@@ -116,6 +116,29 @@ def _special(lower: str, annotation: Any, uses: Sequence[Use], around: Surroundi
     if _ACTIONS.fullmatch(lower):
         return [Call(spaces.actions)]
     return []
+
+
+_TENSOR_METHODS = {
+    "unsqueeze", "squeeze", "view", "reshape", "size", "t", "transpose", "permute", "expand", "detach", "sum", "mean",
+    "float", "long", "numel", "clone", "repeat", "flatten", "data", "sqrt", "log", "exp", "max", "min",
+}  # fmt: skip
+
+
+def _tensors(lower: str, annotation: Any, uses: Sequence[Use]) -> list[Any]:
+    """Tensors, where the constructor treats the parameter as one."""
+    named = {"Parameter", "register_buffer", "from_pretrained", "as_tensor", "FloatTensor"}
+    wants = annotation is torch.Tensor or any(
+        (use.kind == "attribute" and use.detail in _TENSOR_METHODS)
+        or (use.kind == "argument" and str(use.detail[0]).rpartition(".")[2] in named)
+        for use in uses
+    )
+    if not wants:
+        return []
+    if re.fullmatch(r"(a|adj.*|graph|adjacency.*|affinity|laplacian|supports?)", lower):
+        return [Call(torch.eye, (WIDTH // 2,))]
+    matrix = re.search(r"matrix|table|embed|weights|vectors|kernel", lower)
+    shapes = [(WIDTH, WIDTH), (WIDTH,)] if matrix else [(WIDTH,), (WIDTH, WIDTH)]
+    return [Call(torch.ones if lower.endswith("weight") else torch.randn, shape) for shape in shapes]
 
 
 def _typed(annotation: Any, lower: str, uses: Sequence[Use]) -> list[Any]:
@@ -138,7 +161,9 @@ def _typed(annotation: Any, lower: str, uses: Sequence[Use]) -> list[Any]:
 
 def _lists(lower: str, uses: Sequence[Use]) -> list[Any]:
     unpacked = [use.detail for use in uses if use.kind == "unpacked" and isinstance(use.detail, int)]
-    items = [use.detail + 1 for use in uses if use.kind.endswith("item") and isinstance(use.detail, int) and use.detail >= 0]
+    items = [
+        use.detail + 1 for use in uses if use.kind.endswith("item") and isinstance(use.detail, int) and use.detail >= 0
+    ]
     if _SHAPES.fullmatch(lower) or re.fullmatch(r".*(size|resolution)", lower):
         shapes = [(3, IMAGE, IMAGE), (spaces.OBSERVATION,), (IMAGE, IMAGE), (1, 28, 28)]
         count = max([*unpacked, *items], default=0)
@@ -168,7 +193,9 @@ def _callables(
             return [nn.BatchNorm2d, nn.LayerNorm] if around.images else [nn.LayerNorm, nn.BatchNorm1d]
         if re.fullmatch(r".*conv.*", lower):
             return [nn.Conv2d, nn.Conv1d]
-        blocks = [kind for kind in around.classes if _CLASSES.fullmatch(kind.__name__.lower()) or "expansion" in vars(kind)]
+        blocks = [
+            kind for kind in around.classes if _CLASSES.fullmatch(kind.__name__.lower()) or "expansion" in vars(kind)
+        ]
         return [*blocks, *(kind for kind in around.classes if kind not in blocks), nn.Identity]
     if later or kinds & {"parameters", "later parameters"}:
         if _ACTIVATION.fullmatch(lower):
@@ -197,7 +224,20 @@ def holds_settings_by_use(name: str, uses: Sequence[Use]) -> bool:
     if _ENVIRONMENTS.fullmatch(lower) or _OBSERVATIONS.fullmatch(lower) or _ACTIONS.fullmatch(lower):
         return False
     fields = {use.detail for use in uses if use.kind.removeprefix("later ") in ("attribute", "key")}
-    fields -= {"shape", "size", "dim", "device", "dtype", "ndim", "T", "to", "append", "out_channels", "__class__", "__name__"}
+    fields -= {
+        "shape",
+        "size",
+        "dim",
+        "device",
+        "dtype",
+        "ndim",
+        "T",
+        "to",
+        "append",
+        "out_channels",
+        "__class__",
+        "__name__",
+    }
     called = any(use.kind.removeprefix("later ") in ("called", "parameters") for use in uses)
     named = lower.endswith(SETTINGS) and not any(use.kind in ("range", "number") for use in uses)
     return not called and (named or len(fields) >= 2 or any(use.kind == "spread" for use in uses))

@@ -17,10 +17,11 @@ from stablelint.targets.arguments.objects import GuessedSettings
 from stablelint.targets.arguments.options import Surroundings, holds_settings_by_use, options
 from stablelint.targets.arguments.show import shown_call
 from stablelint.targets.arguments.usage import Use, uses
-from stablelint.targets.callplan import Call, holds_settings, required_parameters, resolved_hints
+from stablelint.targets.callplan import Call, holds_settings, made, required_parameters, resolved_hints
 from stablelint.targets.evidence.calls import CallSite, call_sites
 from stablelint.targets.evidence.fold import Unknown
 from stablelint.targets.evidence.reader import Reader
+from stablelint.targets.imports.placeholder import PlaceholderUse
 
 _MOST_TRIES = 40
 _MOST_TRIES_OF_ONE = 16
@@ -36,11 +37,12 @@ class Plan:
     call: Call
     origin: str
     guessed: tuple[str, ...] = ()
+    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def shown(self) -> str:
-        """The call as a user would write it."""
-        return shown_call(self.call)
+        """The call as a user would write it; settings objects have the fields that were asked for."""
+        return shown_call(self.call, self.fields)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Search:
         for start in self.starts():
             self._queue = deque([_State(start)])
             own = 0
+            if isinstance(self.error, PlaceholderUse):
+                return
             while self._queue and tries < _MOST_TRIES and own < _MOST_TRIES_OF_ONE:
                 if time.monotonic() > self._deadline:
                     return
@@ -169,7 +173,7 @@ class Search:
             return None
         self.tried.append(f"{shown_call(call)}: built ({state.start.origin})")
         guessed = tuple(path for path in state.values if path not in state.told)
-        return Plan(call, self._origin(state), guessed)
+        return Plan(call, self._origin(state), guessed, _fields(state))
 
     def _origin(self, state: _State) -> str:
         told = list(dict.fromkeys(state.told.values()))
@@ -178,13 +182,54 @@ class Search:
         return state.start.origin
 
     def _mend(self, state: _State, error: BaseException, *, first: bool = False) -> None:
-        paths = [*state.values, *(name for name in state.start.known if name in self._parameters())]
-        better: list[_State] = []
-        for path in blamed(error, paths):
-            value = state.values.get(path, state.start.known.get(path))
-            for other in moves(error, path, value, state.choices.get(path, []))[:_MOST_OPTIONS]:
-                better.append(state.changed(path, other))
+        if isinstance(error, PlaceholderUse):  # no other argument brings the package
+            self._queue.clear()
+            return
+        better = self._opened(state, error)
+        known = [name for name in state.start.known if name in self._parameters()]
+        known = [name for name in known if not holds_settings_by_use(name, self._uses.get(name, ()))]
+        paths = [*state.values, *known]
+        defaults = {name: value for name, value in self._defaults().items() if name not in paths}
+        for path in blamed(error, paths, defaults):
+            value = state.values.get(path, state.start.known.get(path, defaults.get(path)))
+            choices = state.choices.get(path) or self._choices(path)
+            better += [state.changed(path, other) for other in moves(error, path, value, choices)[:_MOST_OPTIONS]]
         self._queue = deque([*better, *self._queue] if first or better else self._queue)
+
+    def _opened(self, state: _State, error: BaseException) -> list[_State]:
+        """Settings that a call gives and that lack a field: the same, with further fields guessed."""
+        if not isinstance(error, AttributeError | KeyError):
+            return []
+        found = []
+        for name, value in state.start.known.items():
+            if holds_settings_by_use(name, self._uses.get(name, ())):
+                value = made(value)
+                given = dict(value) if isinstance(value, dict) else dict(getattr(value, "__dict__", {}))
+                known = {key: each for key, each in state.start.known.items() if key != name}
+                start = replace(state.start, known=known, loose={**state.start.loose, name: given})
+                found.append(_State(start, dict(state.values), dict(state.choices), dict(state.told)))
+        return found
+
+    def _defaults(self) -> dict[str, Any]:
+        """Parameters that may be left out, with their defaults; through ``**kwargs`` also those of the bases."""
+        found = {name: each.default for name, each in self._parameters().items() if each.default is not each.empty}
+        variadic = any(each.kind is each.VAR_KEYWORD for each in self._parameters().values())
+        for base in inspect.getmro(self.function)[1:] if variadic and inspect.isclass(self.function) else ():
+            if base.__module__.startswith("torch.") or "__init__" not in vars(base):
+                continue
+            more = inspect.signature(base).parameters
+            found |= {
+                name: None if each.default is each.empty else each.default
+                for name, each in more.items()
+                if name not in found and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            }
+        return found
+
+    def _choices(self, path: str) -> list[Any]:
+        """Further values for what a call or a default gives."""
+        if path.count("."):
+            return options(path.rpartition(".")[2], [], None, self._around, lambda _name, _annotation: [])
+        return options(path, self._uses.get(path, []), None, self._around, lambda _name, _annotation: [])
 
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         try:
@@ -209,8 +254,8 @@ class Search:
                     kwargs[name] = self._guess(name, parameter, hints, state)
             else:
                 kwargs[name] = self._guess(name, parameter, hints, state)
-        variadic = any(each.kind is each.VAR_KEYWORD for each in self._parameters().values())
-        if variadic:
+        if any(each.kind is each.VAR_KEYWORD for each in self._parameters().values()):
+            kwargs |= {name: value for name, value in state.values.items() if "." not in name and name not in kwargs}
             kwargs |= {name: value for name, value in start.known.items() if name not in kwargs}
         return _positional(self.function, kwargs)
 
@@ -308,6 +353,16 @@ class Search:
         return Call(GuessedSettings, (given, ask))
 
 
+def _fields(state: _State) -> dict[str, dict[str, Any]]:
+    """The fields of settings objects by parameter."""
+    found: dict[str, dict[str, Any]] = {name: dict(given) for name, given in state.start.loose.items()}
+    for path, value in state.values.items():
+        name, dot, key = path.partition(".")
+        if dot:
+            found.setdefault(name, {})[key] = value
+    return found
+
+
 def _start(site: CallSite) -> Start:
     return Start(site.where, site.known, site.loose, site.unknown)
 
@@ -319,8 +374,3 @@ def _positional(function: Callable[..., Any], kwargs: dict[str, Any]) -> Call:
         if parameter.kind is parameter.POSITIONAL_ONLY and name in kwargs:
             args.append(kwargs.pop(name))
     return Call(function, tuple(args), kwargs)
-
-
-def with_origin(plan: Plan, origin: str) -> Plan:
-    """The same plan from somewhere else."""
-    return replace(plan, origin=origin)

@@ -70,7 +70,9 @@ def _uses(function: Callable[..., Any], depth: int) -> dict[str, list[Use]]:
             for each in ast.walk(method):
                 name = _parameter(each, set(), aliases)
                 if name is not None:
-                    found[name] += [Use(f"later {use.kind}", use.detail) for use in _use(each, above, {}, function, depth)]
+                    found[name] += [
+                        Use(f"later {use.kind}", use.detail) for use in _use(each, above, {}, function, depth)
+                    ]
     return found
 
 

@@ -88,9 +88,11 @@ def _statement(module: ModuleType, node: ast.stmt, file: str, flags: int) -> Non
         if _LOGGER.fullmatch(name):
             namespace[name] = logging.getLogger(module.__name__)
             return
-    why = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+    why = f"raises {' '.join(f'{type(problem).__name__}: {problem}'.split())[:200]}"
+    if isinstance(problem, SystemExit):
+        why = f"calls sys.exit({'' if problem.code is None else repr(problem.code)})"
     if isinstance(problem, TooLong):
-        why = f"it takes more than {_SECONDS:.0f} s"
+        why = f"takes more than {_SECONDS:.0f} s"
     _MODULES[module.__name__].append(LeftOut(file, node.lineno, tuple(bound(node)), why))
 
 
@@ -126,7 +128,11 @@ def _stand_in(module: ModuleType, node: ast.stmt) -> bool:
             raise
         except BaseException as problem:
             top = getattr(problem, "name", None) or dotted.lstrip(".")
-            top = top.partition(".")[0] if isinstance(problem, ModuleNotFoundError) else dotted.partition(".")[0] or dotted
+            top = (
+                top.partition(".")[0]
+                if isinstance(problem, ModuleNotFoundError)
+                else dotted.partition(".")[0] or dotted
+            )
             if _LOGGER.fullmatch(name):
                 namespace[name] = logging.getLogger(module.__name__)
                 continue
@@ -151,7 +157,8 @@ def _without_absent_decorators(node: ast.stmt, namespace: dict[str, Any]) -> Non
                 decorator
                 for decorator in each.decorator_list
                 if not any(
-                    isinstance(name, ast.Name) and is_placeholder(namespace.get(name.id)) for name in ast.walk(decorator)
+                    isinstance(name, ast.Name) and is_placeholder(namespace.get(name.id))
+                    for name in ast.walk(decorator)
                 )
             ]
 

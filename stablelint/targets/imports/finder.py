@@ -40,8 +40,10 @@ class UsersFinder(MetaPathFinder):
         if path is None and fullname in sys.stdlib_module_names:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is None or not self.is_users(spec.origin) or not isinstance(
-            spec.loader, importlib.machinery.SourceFileLoader
+        if (
+            spec is None
+            or not self.is_users(spec.origin)
+            or not isinstance(spec.loader, importlib.machinery.SourceFileLoader)
         ):
             return None
         spec.loader = LenientLoader(spec.loader.name, spec.loader.path)

@@ -7,7 +7,15 @@ import builtins
 from collections.abc import Iterator
 
 _BUILTINS = frozenset(dir(builtins))
-_EFFECTS = ("sys.path", "warnings.", "logging.", "random.seed", "torch.manual_seed", "np.random.seed", "numpy.random.seed")
+_EFFECTS = (
+    "sys.path",
+    "warnings.",
+    "logging.",
+    "random.seed",
+    "torch.manual_seed",
+    "np.random.seed",
+    "numpy.random.seed",
+)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -17,17 +25,33 @@ def wanted(tree: ast.Module, *, everything: bool = False) -> set[int]:
 
     Those of a file that others import may be: a file of constants defines nothing itself.
     """
+    if not is_script(tree):
+        return {index for index, node in enumerate(tree.body) if not is_main_guard(node)}
     needs = _needed_names(tree)
     if everything:
         needs |= {name for node in tree.body for name in bound(node)}
     return {index for index, node in enumerate(tree.body) if _runs(node, needs)}
 
 
+def is_script(tree: ast.Module) -> bool:
+    """Whether importing the file does work: a loop, or a call of one of its own functions for its effect."""
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    needs = _needed_names(tree)
+    for node in tree.body:
+        if isinstance(node, ast.For | ast.While) and not _fills(node, needs):
+            return True
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _root(node.value.func) in own:
+            return True
+        if isinstance(node, ast.With) and not any(isinstance(each, _DEFINITIONS) for each in node.body):
+            return True
+    return False
+
+
 def _runs(node: ast.stmt, needs: set[str]) -> bool:
     if isinstance(node, (*_DEFINITIONS, *_IMPORTS, ast.Global, ast.Pass)):
         return True
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Delete):
-        return bool(set(bound(node)) & needs) or set_in(node, needs) or _may_be_model(node) or _is_plain(node)
+        return bool(set(bound(node)) & _OURS) or bool(set(bound(node)) & needs) or set_in(node, needs) or _may_be_model(node) or _is_plain(node)
     if isinstance(node, ast.Expr):
         return _mutates(node.value, needs)
     if is_main_guard(node):
@@ -105,7 +129,11 @@ def _may_be_model(node: ast.stmt) -> bool:
     if not isinstance(value, ast.Call):
         return False
     name = ast.unparse(value.func)
-    return name.startswith(("nn.", "torch.nn.")) and name.rpartition(".")[2] in ("Sequential", "ModuleList", "DataParallel")
+    return name.startswith(("nn.", "torch.nn.")) and name.rpartition(".")[2] in (
+        "Sequential",
+        "ModuleList",
+        "DataParallel",
+    )
 
 
 def _is_plain(node: ast.stmt) -> bool:
