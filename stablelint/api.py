@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stablelint.config import Config
-from stablelint.errors import NO_GRADIENT, TargetError, TraceTargetError, WorkerError
+from stablelint.errors import TargetError, TraceTargetError, WorkerError, no_gradient
 from stablelint.finding import Finding, Point, Report, Sweep, TargetReport
 from stablelint.inputs import Inputs
 from stablelint.judge import Found, judge
@@ -125,7 +125,7 @@ def evidence(
     first, _ = supply(model, inputs, loss=loss, batches=batches and 1)
     found = trace(model, first, origins=origins)
     if found.graph.flow.sink is None:
-        raise TraceTargetError(NO_GRADIENT)
+        raise TraceTargetError(no_gradient(found.output))
     graph = found.graph
     if loss is not None:
         from stablelint.probe.given_loss import with_loss

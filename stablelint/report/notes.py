@@ -10,7 +10,6 @@ from stablelint.finding import TargetReport
 
 _INPUTS = "inputs inferred: "
 _LONGEST_PASTE = 60  # characters of a call that is worth repeating in the line to paste
-_TAKES_NONE = "()"
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,14 @@ class Unreached:
     reason: str
     suggestion: str | None
     failed: bool
+
+    def name(self, *, verbose: bool = True) -> str:
+        """``model.py:GPT`` for one class, ``model.py: GPT, Block`` for several; many are counted unless ``verbose``."""
+        if self.names in ((), (self.file,)):
+            return self.file
+        if len(self.names) == 1:
+            return f"{self.file}:{self.names[0]}"
+        return f"{self.file}: {', '.join(self.names) if verbose else listed(self.names)}"
 
     def sentence(self, *, advised: bool = True) -> str:
         """The reason, with the line to add unless it is in it or ``advised`` is off."""
@@ -92,10 +99,10 @@ def _of(remark: str) -> Callable[[str], str]:
 
 def construction(target: TargetReport) -> Note | None:
     """How a model was built; None where there was nothing to choose."""
-    if target.arguments is None or (target.arguments.endswith(_TAKES_NONE) and not target.guessed):
-        return None
-    name, bracket, rest = target.arguments.partition("(")
+    name, bracket, rest = (target.arguments or "").partition("(")
     values = f"{bracket}{rest}"
+    if values in ("", "()") and not target.guessed:
+        return None
     origin = f": from {target.origin}" if target.origin else ""
     guessed = f"; {_guessed(target)}" if target.guessed else ""
     return Note(
@@ -138,16 +145,12 @@ def unreached(targets: Iterable[TargetReport]) -> list[Unreached]:
         for target in each:
             reason = _without_name(target)
             found.setdefault((file, reason, target.status == "failed"), []).append(target)
-    return [
-        Unreached(
-            file,
-            tuple(name for each in same if (name := name_of(each.target))) if name_of(same[0].target) else (),
-            reason,
-            next((each.suggestion for each in same if each.suggestion), None),
-            failed,
-        )
-        for (file, reason, failed), same in found.items()
-    ]
+    missed = []
+    for (file, reason, failed), same in found.items():
+        names = tuple(name_of(each.target) for each in same)
+        suggestion = next((each.suggestion for each in same if each.suggestion), None)
+        missed.append(Unreached(file, () if "" in names else names, reason, suggestion, failed))
+    return missed
 
 
 def _without_name(target: TargetReport) -> str:

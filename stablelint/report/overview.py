@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stablelint.finding import Report, TargetReport
-from stablelint.report.notes import by_file, listed, most_helpful, unreached
+from stablelint.report.notes import Unreached, by_file, listed, most_helpful, unreached
 from stablelint.report.numbers import count, number
 from stablelint.report.table import table
 from stablelint.report.words import INDENT, Paint, wrap
 
 _MANY = 20  # models of one file that a table says in fewer lines than paragraphs
 _GUESSED = 24  # characters of the names of guessed arguments
+_WIDE = 60  # characters of a line that has room for them
 _COLUMNS = ("model", "verdict", "gradient", "guessed")
 
 
@@ -28,21 +29,23 @@ def render_overview(report: Report, width: int, paint: Paint, *, verbose: bool =
     if reached:
         blocks.append([*_table(reached, width, paint), *_legend(reached, width, paint)])
     missed = unreached(report.targets)
-    if missed:
-        lines = [paint("not reached:", "place")]
-        for each in missed:
-            names = (", ".join(each.names) if verbose else listed(each.names)) if each.names else ""
-            sentence = each.sentence(advised=verbose or each.failed)
-            words = [each.file, names, sentence] if names and names != each.file else [each.file, sentence]
-            if not names and sentence.startswith(each.file):
-                words = [sentence]
-            first, *rest = wrap(": ".join(words), width, first=INDENT, rest=INDENT * 2)
-            lines += [first.replace(each.file, paint(each.file, "error" if each.failed else "warning"), 1), *rest]
-        helpful = most_helpful(report.targets)
-        if helpful is not None:
-            lines += [paint(line, "fix") for line in wrap(helpful, width, first="", rest=INDENT)]
-        blocks.append(lines)
+    for words, role, some in (
+        ("not checked:", "error", [each for each in missed if each.failed]),
+        ("not reached:", "warning", [each for each in missed if not each.failed]),
+    ):
+        if some:
+            blocks.append([paint(words, role), *(line for each in some for line in _missed(each, width, verbose))])
+    helpful = most_helpful(report.targets)
+    if helpful is not None:
+        blocks[-1] += [paint(line, "fix") for line in wrap(helpful, width, first="", rest=INDENT)]
     return blocks
+
+
+def _missed(missed: Unreached, width: int, verbose: bool) -> list[str]:
+    sentence = missed.sentence(advised=verbose or missed.failed)
+    name = missed.name(verbose=verbose)
+    words = sentence if name == missed.file and sentence.startswith(name) else f"{name}: {sentence}"
+    return wrap(words, width, first=INDENT, rest=INDENT * 2)
 
 
 def nothing_found(report: Report) -> str | None:
@@ -64,8 +67,9 @@ def verdict(target: TargetReport) -> str:
 
 def _table(targets: Sequence[TargetReport], width: int, paint: Paint) -> list[str]:
     rows = [(target.target, verdict(target), _gradient(target), _names(target.guessed)) for target in targets]
-    columns = len(_COLUMNS) if any(target.guessed for target in targets) else len(_COLUMNS) - 1
-    shrink = (0, 3) if columns == len(_COLUMNS) else (0,)
+    told = width >= _WIDE and any(target.guessed for target in targets)
+    columns = len(_COLUMNS) if told else len(_COLUMNS) - 1
+    shrink = (0, 3) if told else (0,)
     lines = table(_COLUMNS[:columns], [row[:columns] for row in rows], width, paint, right={2}, shrink=shrink)
     if not paint.colour:
         return lines
@@ -82,7 +86,7 @@ def _legend(targets: Sequence[TargetReport], width: int, paint: Paint) -> list[s
     if not sources:
         return []
     words = f"gradient: first over last block, {' or '.join(sources)}"
-    if any(target.guessed for target in targets):
+    if width >= _WIDE and any(target.guessed for target in targets):
         words += "; guessed: arguments that nothing told, so that a verdict is on guessed sizes"
     return [paint(line, "dim") for line in wrap(words, width)]
 

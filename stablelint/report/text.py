@@ -160,11 +160,8 @@ def _target(target: TargetReport, own: Sequence[Note], look: _Look) -> list[str]
 
 
 def _unreached(missed: Unreached, look: _Look) -> list[str]:
-    name = f"{missed.file}: {', '.join(missed.names)}" if len(missed.names) > 1 else missed.file
-    if len(missed.names) == 1:
-        name = missed.names[0] if missed.names[0] == missed.file else f"{missed.file}:{missed.names[0]}"
-    name = plain(name)
-    first, *rest = wrap(f"{name}: not checked: {missed.sentence()}", look.width, first="")
+    name, what = plain(missed.name()), "checked" if missed.failed else "reached"
+    first, *rest = wrap(f"{name}: not {what}: {missed.sentence()}", look.width, first="")
     return [first.replace(name, look.paint(name, "error" if missed.failed else "warning"), 1), *rest]
 
 
@@ -220,15 +217,18 @@ def _standing(finding: Finding) -> str:
 
 
 def _total(report: Report, look: _Look) -> list[str]:
-    missed = len(report.failed) + len(report.skipped)
-    failed = f", {missed} not checked" if missed else ""
+    missed = "".join(
+        f", {len(targets)} {words}"
+        for targets, words in ((report.failed, "not checked"), (report.skipped, "not reached"))
+        if targets
+    )
     files = f" in {count(report.files, 'file')}" if report.searched else ""
     more = []
     if not look.verbose:
         more = ["notes"] if report.count(Level.NOTE) else []
         more += ["every model"] if not all(look.paragraph(target) for target in report.targets if target.ok) else []
     hint = f" (-v shows {' and '.join(more)})" if more else ""
-    words = f"{count(len(report.targets), 'target')}{files}: {tally(report)}{failed}{hint}"
+    words = f"{count(len(report.targets), 'target')}{files}: {tally(report)}{missed}{hint}"
     return [look.paint(line, _role(report)) for line in wrap(words, look.width, first="")]
 
 
