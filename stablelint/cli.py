@@ -93,6 +93,7 @@ _colour_option = click.option("--color/--no-color", "colour", default=None, help
     epilog="""\b
 Targets:
   model.py                   every model that the file defines
+  folder/                    every model of every file below it
   model.py:build             one class or factory of the file
   package.module:factory     the same, imported
   torchvision:resnet18       an architecture by name, also timm:NAME
@@ -110,7 +111,7 @@ Sweeps, of an integer argument of the factory, class or configuration:
   --what-if depth=12,24,30   these
 \b
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
-command could not be checked.
+command could not be checked; what a folder holds and cannot be is shown.
 """
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")

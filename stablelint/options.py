@@ -76,5 +76,5 @@ check_options = together(
     click.option(
         "--explain-target", is_flag=True, help="Show what was tried to build each model, in place of the report."
     ),
-    click.option("-v", "--verbose", is_flag=True, help="Show notes, too."),
+    click.option("-v", "--verbose", is_flag=True, help="Show notes, every model and its parts, too."),
 )

@@ -33,8 +33,7 @@ def _target(target: TargetReport, width: int, paint: Paint) -> list[str]:
 
 def _outcome(target: TargetReport) -> str:
     if not target.ok:
-        return (
-            f"{'not checked' if target.status == 'failed' else 'not reached'}: {target.reason or 'no reason is known'}"
-        )
+        what = "checked" if target.status == "failed" else "reached"
+        return f"not {what}: {target.reason or 'no reason is known'}"
     built = construction(target)
     return "checked" if built is None else f"checked, {built.one}"

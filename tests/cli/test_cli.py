@@ -38,7 +38,6 @@ def finding(level: Level) -> Finding:
 
 CLEAN = TargetReport("clean.py")
 BROKEN = TargetReport("broken.py", status="failed", reason="it raises")
-PASSED_OVER = TargetReport("other.py:Head", status="skipped", reason="no values", tried=("Head(): TypeError",))
 
 
 class FakeApi(types.ModuleType):
@@ -101,12 +100,6 @@ def run(*arguments: str):
         ([TargetReport("t", findings=(finding(Level.ERROR),))], [], 1),
         ([BROKEN], [], 2),
         ([BROKEN, TargetReport("t", findings=(finding(Level.ERROR),))], [], 2),
-        ([PASSED_OVER], [], 0),
-        ([PASSED_OVER, TargetReport("t", findings=(finding(Level.ERROR),))], [], 1),
-        ([PASSED_OVER, BROKEN], [], 2),
-        ([BROKEN], ["--explain-target"], 2),
-        ([TargetReport("t", findings=(finding(Level.ERROR),))], ["--explain-target"], 1),
-        ([PASSED_OVER], ["--explain-target"], 0),
     ],
 )
 @pytest.mark.parametrize("format_", ["text", "json"])
@@ -236,34 +229,6 @@ def test_output_goes_to_the_file(api, tmp_path):
     result = run("check", "x", "--format", "json", "--output", "report.json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["errors"] == 1
-
-
-def test_what_was_tried_stands_in_the_place_of_the_report(api, tmp_path):
-    api.report = Report((PASSED_OVER, TargetReport("t", findings=(finding(Level.ERROR),))))
-    shown = run("check", "x", "--explain-target").stdout
-    assert "    1. Head(): TypeError\n    => not reached: no values\n" in shown
-    assert "message" not in shown
-    assert "Head(): TypeError" not in run("check", "x").stdout
-    run("check", "x", "--explain-target", "--output", "tried.txt")
-    assert (tmp_path / "tried.txt").read_text() == shown
-    document = json.loads(run("check", "x", "--explain-target", "--format", "json").stdout)
-    assert [target["tried"] for target in document["targets"]] == [["Head(): TypeError"], []]
-
-
-def test_a_folder_without_models_is_a_sentence(api):
-    api.report = Report(files=12, searched=("folder",))
-    result = run("check", "folder")
-    assert (result.exit_code, result.stdout) == (0, "no models were found in 12 files below folder\n")
-
-
-@pytest.mark.parametrize(
-    ("columns", "most"), [("50", 50), ("200", 200), ("7", 40), ("0", 80), ("wide", 80), ("", 80), (None, 80)]
-)
-def test_columns_are_respected_in_a_pipe(api, monkeypatch, columns, most):
-    if columns is not None:
-        monkeypatch.setenv("COLUMNS", columns)
-    api.report = Report((TargetReport("clean.py", remarks=("word " * 99,)),))
-    assert most - 5 < max(map(len, run("check", "x").stdout.splitlines())) <= most
 
 
 def test_notes_are_shown_with_verbose(api):

@@ -114,7 +114,11 @@ IN_ONE_FILE = Report(
 FOLDER = Report(
     (
         *(
-            replace(each, target=each.target.replace("model.py", "nets/vision/model.py"))
+            replace(
+                each,
+                target=each.target.replace("model.py", "nets/vision/model.py"),
+                reason=each.reason and each.reason.replace("model.py", "nets/vision/model.py"),
+            )
             for each in IN_ONE_FILE.targets
         ),
         TargetReport("nets/plain.py:build", signals={"source": "predicted", "gradient_ratio": 0.5}),
