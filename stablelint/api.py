@@ -241,6 +241,8 @@ def _measured(job: str, spec: str, config: Config | None) -> list[tuple[str, Any
         for request in expand([spec]):
             for result in _events(worker, job, request, config, None):
                 if isinstance(result, TargetReport):
+                    if result.status == "skipped":
+                        continue
                     raise TargetError(result.reason or "it cannot be measured")
                 measured.append(result)
     return measured
@@ -254,7 +256,7 @@ def _worker(config: Config) -> Worker:
 
 def _events(worker: Worker, job: str, request: Request, config: Config, on_start: Progress | None) -> Iterator[Any]:
     """The results of one request; a target that takes its process down is failed, the rest go on in a new one."""
-    finished: list[str] = []
+    finished: list[tuple[str, tuple[str, ...]]] = []
     while True:
         current: str | None = None
         try:
@@ -264,7 +266,7 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
                     if on_start is not None:
                         on_start(name)
                     continue
-                finished.append(name)
+                finished.append((name, getattr(result, "models", ())))
                 current = None
                 yield result
             return
@@ -272,7 +274,7 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
             yield TargetReport(current or request.spec, status="failed", reason=str(error))
             if current is None or not isinstance(error, WorkerError):
                 return
-            finished.append(current)
+            finished.append((current, ()))
 
 
 def _with_sweeps(

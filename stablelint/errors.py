@@ -33,7 +33,10 @@ class UsageError(StablelintError):
 
 
 class TargetError(StablelintError):
-    """One target cannot be checked."""
+    """One target cannot be checked; ``suggestion`` is the line that would help most, ``tried`` what was tried."""
+
+    suggestion: str | None = None
+    tried: tuple[str, ...] = ()
 
 
 class ImportTargetError(TargetError):

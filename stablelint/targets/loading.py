@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -11,12 +12,14 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from stablelint.errors import ImportTargetError, TargetError, did_you_mean
+from stablelint.targets.imports.execute import LeftOut, left_out, missing
+from stablelint.targets.imports.finder import LenientLoader, lenient_imports
 from stablelint.targets.spec import shown
 
 _LONGEST_TEXT = 300
@@ -34,6 +37,7 @@ class Home:
 
 _home: Home | None = None
 _folders: tuple[str, ...] = ()
+_keep = False
 
 
 def settle() -> None:
@@ -59,6 +63,9 @@ def importable(*folders: Path) -> None:
     wanted = tuple(dict.fromkeys(str(folder.resolve()) for folder in folders))
     if _home is None or wanted == _folders:
         return
+    if _keep:
+        sys.path[:0] = [each for each in wanted if each not in sys.path]
+        return
     left = tuple(folder + os.sep for folder in _folders if folder not in wanted)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -71,43 +78,84 @@ def importable(*folders: Path) -> None:
     importlib.invalidate_caches()
 
 
+@contextmanager
+def kept_folders() -> Iterator[None]:
+    """Load another file of the user's without forgetting the modules of the target's own folders."""
+    global _folders, _keep
+    before, path, argv = _folders, list(sys.path), list(sys.argv)
+    _keep = True
+    try:
+        yield
+    finally:
+        _keep = False
+        _folders, sys.path[:], sys.argv[:] = before, path, argv
+
+
 def entered() -> tuple[Path, ...]:
     """The folders of the current target, for :func:`importable` when its models are built later."""
     return tuple(Path(folder) for folder in _folders)
 
 
-def load_file(path: Path) -> ModuleType:
-    """Import a file: by its dotted name inside a package, else by path under a name that nothing else has."""
+@dataclass(frozen=True)
+class Loaded:
+    """A user's file as a module: statements that were not run, and packages that are stood in for."""
+
+    module: ModuleType
+    source: str | None
+    tree: ast.Module | None
+    left_out: tuple[LeftOut, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def load_file(path: Path) -> Loaded:
+    """Import a file: by its dotted name inside a package, else by path under a name that nothing else has.
+
+    A folder is a package when it has an ``__init__.py`` or when the file imports relatively. Only what definitions need
+    is run, and what fails of that is left out; raises ImportTargetError for what is no Python.
+    """
     resolved = path.resolve()
     root, dotted = _package(resolved)
     importable(*([root] if root == resolved.parent else [root, resolved.parent]))
+    sys.path += [each for each in _further_folders(resolved) if each not in sys.path]
     sys.argv[:] = [str(path)]
-    with sentence(ImportTargetError, "while it is imported", path):
+    with sentence(ImportTargetError, "while it is imported", path), lenient_imports(is_users, str(resolved)):
         if dotted is not None:
-            module = importlib.import_module(dotted)
-            if module.__file__ and Path(module.__file__).resolve() == resolved:
-                return module
+            try:
+                module = importlib.import_module(dotted)
+            except ModuleNotFoundError:
+                module = None
+            if module is not None and module.__file__ and Path(module.__file__).resolve() == resolved:
+                return _loaded(module, resolved)
         digest = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
         name = f"_stablelint_target_{path.stem}_{digest}".replace(".", "_")
-        if name in sys.modules:
-            return sys.modules[name]
-        return _execute(name, resolved)
+        return _loaded(sys.modules[name] if name in sys.modules else _execute(name, resolved), resolved)
 
 
-def load_module(dotted: str) -> ModuleType:
+def _loaded(module: ModuleType, path: Path | None) -> Loaded:
+    source = tree = None
+    if path is not None and path.suffix == ".py":
+        source = path.read_text(encoding="utf-8", errors="replace")
+        with suppress(SyntaxError):
+            tree = ast.parse(source)
+    return Loaded(module, source, tree, left_out(module), missing(module))
+
+
+def load_module(dotted: str) -> Loaded:
     """Import a module by its dotted name, with the working directory importable."""
     importable(Path.cwd())
-    try:
-        if importlib.util.find_spec(dotted) is None:
-            raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}")
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
+    with lenient_imports(is_users):
+        try:
+            if importlib.util.find_spec(dotted) is None:
+                raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}")
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
+                raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
+            raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}") from None
+        except (Exception, SystemExit) as error:
             raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
-        raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}") from None
-    except (Exception, SystemExit) as error:
-        raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
-    with sentence(ImportTargetError, "while it is imported", dotted):
-        return importlib.import_module(dotted)
+        with sentence(ImportTargetError, "while it is imported", dotted):
+            module = importlib.import_module(dotted)
+            return _loaded(module, Path(module.__file__) if module.__file__ else None)
 
 
 def is_users(file: str | None) -> bool:
@@ -166,7 +214,7 @@ def _innermost(error: BaseException) -> str | None:
 
 
 def _execute(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=LenientLoader(name, str(path)))
     if spec is None or spec.loader is None:
         raise ImportTargetError(f"{shown(path)} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
@@ -182,13 +230,38 @@ def _execute(name: str, path: Path) -> ModuleType:
 def _package(path: Path) -> tuple[Path, str | None]:
     """The folder to import from, and the dotted name of a file inside a package."""
     parts = [] if path.name == "__init__.py" else [path.stem]
-    folder = path.parent
-    while (folder / "__init__.py").exists() and folder != folder.parent:
+    folder, level = path.parent, _relative_level(path)
+    while folder != folder.parent and ((folder / "__init__.py").exists() or len(parts) <= level - (not parts)):
         parts.append(folder.name)
         folder = folder.parent
     dotted = ".".join(reversed(parts))
-    inside = folder != path.parent and all(part.isidentifier() for part in parts)
+    inside = folder != path.parent and not any("." in part for part in parts)
     return (folder, dotted) if inside else (path.parent, None)
+
+
+def _relative_level(path: Path) -> int:
+    """How many folders up a file's relative imports lead."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return 0
+    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
+
+
+_ROOT_MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "README.md", "README.rst")
+_MOST_FOLDERS_UP = 5
+
+
+def _further_folders(path: Path) -> list[str]:
+    """What the entry points of a repository have on their path: the folders up to its root, and ``src`` in these."""
+    found: list[str] = []
+    folder = path.parent
+    for _ in range(_MOST_FOLDERS_UP):
+        found += [str(each) for each in (folder, folder / "src") if each.is_dir()]
+        if folder in (Path.cwd(), Path.home(), folder.parent) or any((folder / mark).exists() for mark in _ROOT_MARKS[:4]):
+            break
+        folder = folder.parent
+    return found
 
 
 def _near_module(dotted: str) -> str:

@@ -1,0 +1,1 @@
+"""Loading a user's file so that only what its models need must work."""
