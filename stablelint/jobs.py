@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,24 @@ def check(payload: Payload) -> Iterator[tuple[str, str, TargetReport | None]]:
         if isinstance(built, tuple):
             yield built
             continue
-        try:
-            report = _checked(built, config)
-        except TargetError as error:
-            report = failed(built.name, error, built.main, built.remarks)
+        report = _checked(built, config)
         built.checked = report.ok
         yield "result", built.name, described(report, built)
 
 
 def _checked(built: Built, config: Config) -> TargetReport:
+    """The report of a model; one that cannot be checked without its weights gets them."""
+    try:
+        return _check_model(built, config)
+    except TargetError as error:
+        problem = error
+    if built.allocated is not None and not config.probe:
+        with suppress(TargetError):
+            return _check_model(built.allocated(), config)
+    return failed(built.name, problem, built.main, built.remarks)
+
+
+def _check_model(built: Built, config: Config) -> TargetReport:
     return api.check_model(
         built.model,
         built.inputs,

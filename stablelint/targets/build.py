@@ -24,10 +24,10 @@ from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.classes import is_abstract, main_classes, module_classes, stands_for
 from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
-from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.downloads import initial_weights
 from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
+from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
@@ -50,7 +50,7 @@ class Built:
     their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
     ``loss`` is the user's, None without one. ``models`` are the classes that the model stands for; ``plan`` is the call
     that made it where its arguments had to be looked for, ``tried`` what was tried before. ``released`` says that it
-    is meant to have weights which are not there.
+    is meant to have weights which are not there. ``allocated`` builds it again, with memory for its weights.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Built:
     main: bool = True
     checked: bool = False
     released: bool = False
+    allocated: Callable[[], Built] | None = None
 
 
 @dataclass
@@ -73,7 +74,8 @@ class Candidate:
     """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
 
     ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
-    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's. ``main``
+    ``virtual``, which leaves the weights of any model on meta, or allocates them (False; None leaves those of a
+    user's file on meta as far as its build allows that). ``library`` is None for a model of the user's. ``main``
     says that people would call it a model of the file, not a part or a helper.
     """
 
@@ -96,7 +98,7 @@ class _Source:
     folders: tuple[Path, ...] = field(default_factory=entered)
     shared: bool = False
     real: bool = False
-    virtual: bool = False
+    virtual: bool | None = None
     checkpoint: Path | None = None
     library: LibraryModel | None = None
     first: _First | TargetError | None = field(default=None, repr=False)
@@ -205,7 +207,7 @@ def _built_by_search(source: _Source) -> Built:
     """A class or factory that needs arguments: with the first that are found for which its forward pass runs."""
     assert source.reader is not None
 
-    def tried(call: Call, *, allocate: bool = False) -> _Source:
+    def tried(call: Call) -> _Source:
         return replace(source, found=replace(source.found, kind="class", make=call), first=None)
 
     function, problem = source.found.value, None
@@ -252,7 +254,10 @@ def _built(source: _Source) -> Built:
     remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
     models = stands_for(model, source.module)
     released = bool(source.absent) and source.checkpoint is None
-    return Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)
+    built = Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)
+    if any(each.is_meta for each in model.parameters()) and source.virtual is None and source.library is None:
+        built.allocated = lambda: _built(replace(source, first=None, virtual=False))
+    return built
 
 
 def _build(source: _Source) -> _First:
@@ -261,7 +266,7 @@ def _build(source: _Source) -> _First:
     remarks = (library.remark,) if library is not None and library.remark else ()
     if (source.virtual or (library is not None and library.virtual)) and not source.real:
         return *_construct(source, 0, allocate=False), remarks
-    if library is None and source.found.kind != "instance" and not source.real:
+    if library is None and source.virtual is None and source.found.kind != "instance" and not source.real:
         with suppress(BuildTargetError):  # what asks for the values of its weights gets them
             return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)

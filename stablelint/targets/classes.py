@@ -40,9 +40,16 @@ def main_classes(module: ModuleType, tree: ast.Module | None) -> list[type[nn.Mo
 
 
 def is_helper(kind: type[nn.Module]) -> bool:
-    """Whether a class is private, abstract, or a loss: nobody expects a verdict on it."""
+    """Whether a class is private, abstract, empty, or a loss: nobody expects a verdict on it."""
     name = kind.__name__
-    return name.startswith("_") or is_abstract(kind) or _LOSSES.fullmatch(name) is not None
+    return name.startswith("_") or is_abstract(kind) or not has_work(kind) or _LOSSES.fullmatch(name) is not None
+
+
+def has_work(kind: type[nn.Module]) -> bool:
+    """Whether a class has a forward pass, or another public method of its own that may be one."""
+    own = [base for base in kind.__mro__ if not base.__module__.startswith("torch.") and base is not object]
+    names = {name for base in own for name, value in vars(base).items() if inspect.isfunction(value)}
+    return kind.forward is not nn.Module.forward or any(not name.startswith("_") for name in names)
 
 
 def is_abstract(kind: type) -> bool:
@@ -66,7 +73,7 @@ def _used(tree: ast.Module, names: set[str]) -> set[str]:
 
 
 def stands_for(model: nn.Module, module: ModuleType | None) -> tuple[str, ...]:
-    """Classes that a checked model speaks for: its own, and those of its parts that its file defines, with their bases."""
+    """Classes that a checked model speaks for: its own, and those of its parts and their bases in its file."""
     own = type(model)
     home = module.__name__ if module is not None else own.__module__
     found: dict[str, None] = {own.__name__: None}

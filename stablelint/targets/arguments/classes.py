@@ -50,10 +50,10 @@ def modules_for(
     """Modules for an argument that is one: of the annotated class, of one that is called alike, a small layer."""
     own = [kind for kind in module_classes(reader.module) if kind is not owner]
     if inspect.isclass(annotation) and annotation is not nn.Module and issubclass(annotation, nn.Module):
-        first = [annotation, *(kind for kind in _subclasses(annotation) if kind is not owner)]
+        first = [annotation, *(kind for kind in annotation.__subclasses__() if kind is not owner)]
     else:
         word = name.lower().replace("_", "")
-        first = [kind for kind in own if word and word in kind.__name__.lower() or kind.__name__.lower() in word]
+        first = [kind for kind in own if (word and word in kind.__name__.lower()) or kind.__name__.lower() in word]
     found: list[Any] = []
     for kind in dict.fromkeys(first):
         if len(found) < _MOST_MODULES and not is_abstract(kind) and kind.forward is not nn.Module.forward:
@@ -61,7 +61,3 @@ def modules_for(
             if call is not None:
                 found.append(call)
     return [*found, Call(nn.Linear, (WIDTH, WIDTH)), Call(nn.Identity)]
-
-
-def _subclasses(kind: type) -> list[type]:
-    return [each for each in kind.__subclasses__()]

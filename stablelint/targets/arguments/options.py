@@ -74,7 +74,7 @@ def options(
     found: list[Any] = [*typed, *choices]
     if callable_ and not typed:
         found += callable_
-    if is_text(name, uses):
+    if is_text(uses):
         found += texts(name, uses)
     if listed and "range" not in kinds:
         found += _lists(lower, uses)
@@ -84,7 +84,7 @@ def options(
     found += [*numbers(lower), *compared]
     if "range" in kinds and not numbers(lower):
         found.insert(0, DEPTH)
-    found += texts(name, uses) if not is_text(name, uses) else []
+    found += texts(name, uses) if not is_text(uses) else []
     if not listed:
         found += _lists(lower, uses)
     found += callable_ if typed else _late_callables(lower, around, module_of, annotation)

@@ -139,9 +139,7 @@ def _use(
             yield Use("spread")
         elif isinstance(call, ast.Call):
             yield from _passed(node, call, namespace, owner, depth, above.arg)
-    elif isinstance(above, ast.For | ast.comprehension) and above.iter is node:
-        yield Use("iterated")
-    elif isinstance(above, ast.Starred):
+    elif (isinstance(above, ast.For | ast.comprehension) and above.iter is node) or isinstance(above, ast.Starred):
         yield Use("iterated")
     elif isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Tuple):
         yield Use("unpacked", len(above.targets[0].elts))

@@ -101,7 +101,7 @@ _TEXTS: Sequence[tuple[str, tuple[str, ...]]] = (
 )
 
 
-def is_text(name: str, uses: Sequence[Use]) -> bool:
+def is_text(uses: Sequence[Use]) -> bool:
     """Whether a parameter is compared with texts or names something."""
     return any(isinstance(use.detail, str) for use in uses if use.kind == "compared") or any(
         use.kind == "looked up" for use in uses
@@ -124,7 +124,7 @@ def numbers(name: str) -> tuple[Any, ...]:
 
 def is_switch(name: str) -> bool:
     """Whether a name sounds like a switch."""
-    return _BOOL.fullmatch(name.lower()) is not None and not numbers(name)[:1] == (0.1,)
+    return _BOOL.fullmatch(name.lower()) is not None and numbers(name)[:1] != (0.1,)
 
 
 def switch(name: str) -> bool:

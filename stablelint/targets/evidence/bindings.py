@@ -88,9 +88,7 @@ def _all(owner: Owner) -> Iterator[Binding]:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 yield from _targets(target, node, node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            yield from _targets(node.target, node, node.value)
-        elif isinstance(node, ast.NamedExpr):
+        elif (isinstance(node, ast.AnnAssign) and node.value is not None) or isinstance(node, ast.NamedExpr):
             yield from _targets(node.target, node, node.value)
         elif isinstance(node, ast.For | ast.AsyncFor) and isinstance(node.target, ast.Name):
             yield Binding(node.target.id, node.lineno, "element", node, node.iter)
@@ -118,7 +116,10 @@ def _parameters(function: Function) -> Iterator[Binding]:
     arguments = function.args
     plain = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(plain) - len(arguments.defaults)) + list(arguments.defaults)
-    for parameter, default in [*zip(plain, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults)]:
+    for parameter, default in [
+        *zip(plain, defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False),
+    ]:
         yield Binding(parameter.arg, function.lineno - 1, "parameter", function, default)
     for variadic in (arguments.vararg, arguments.kwarg):
         if variadic is not None:

@@ -22,7 +22,7 @@ _MOST_ITEMS = 4096
 _DEEPEST = 24
 
 
-class Unknown(Exception):
+class Unknown(Exception):  # noqa: N818 (a value, not a mistake)
     """An expression whose value the text does not tell."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stablelint.targets.callplan import SETTINGS, Call, holds_settings
-from stablelint.targets.evidence.bindings import Binding, Owner, bindings_of, changes_of
+from stablelint.targets.evidence.bindings import Binding, Owner, bindings_of
 from stablelint.targets.evidence.fold import Loose, Unknown, fold
 from stablelint.targets.evidence.options import is_reader_of_options, options_of
 from stablelint.targets.evidence.scripts import Script
@@ -111,7 +111,7 @@ class Scope:
 
     def makes(self, function: Any) -> bool:
         """Whether a function may be called when a model is built: one of the user's that makes parts, or of torch.nn."""
-        return inspect.isroutine(function) and self.reader.is_users(function) or _is_torch(function)
+        return (inspect.isroutine(function) and self.reader.is_users(function)) or _is_torch(function)
 
     def asks_now(self, function: Any) -> bool:
         """Whether a call is made at once because its fields are wanted: of settings, or of what makes settings."""

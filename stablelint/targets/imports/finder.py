@@ -12,7 +12,6 @@ from types import ModuleType
 
 from stablelint.targets.imports import execute
 
-
 #: The file whose models are looked for: of it, only what its definitions need is run.
 _target: str | None = None
 

@@ -7,15 +7,8 @@ import builtins
 from collections.abc import Iterator
 
 _BUILTINS = frozenset(dir(builtins))
-_EFFECTS = (
-    "sys.path",
-    "warnings.",
-    "logging.",
-    "random.seed",
-    "torch.manual_seed",
-    "np.random.seed",
-    "numpy.random.seed",
-)
+_EFFECTS = ("sys.path", "warnings.", "logging.", "random.seed", "torch.manual_seed", "torch.set_", "np.random.seed")
+_OURS = {"example_inputs", "example_loss"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -51,7 +44,13 @@ def _runs(node: ast.stmt, needs: set[str]) -> bool:
     if isinstance(node, (*_DEFINITIONS, *_IMPORTS, ast.Global, ast.Pass)):
         return True
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Delete):
-        return bool(set(bound(node)) & _OURS) or bool(set(bound(node)) & needs) or set_in(node, needs) or _may_be_model(node) or _is_plain(node)
+        return (
+            bool(set(bound(node)) & _OURS)
+            or bool(set(bound(node)) & needs)
+            or set_in(node, needs)
+            or _may_be_model(node)
+            or _is_plain(node)
+        )
     if isinstance(node, ast.Expr):
         return _mutates(node.value, needs)
     if is_main_guard(node):
@@ -99,10 +98,7 @@ def _stores(node: ast.Name) -> bool:
 def set_in(node: ast.stmt, needs: set[str]) -> bool:
     """Whether a statement sets a field or an item of a needed name: ``args.cuda = ...``."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    for target in targets:
-        if isinstance(target, ast.Attribute | ast.Subscript) and _root(target) in needs:
-            return True
-    return False
+    return any(isinstance(each, ast.Attribute | ast.Subscript) and _root(each) in needs for each in targets)
 
 
 def _root(node: ast.expr) -> str | None:
@@ -112,7 +108,7 @@ def _root(node: ast.expr) -> str | None:
 
 
 def _mutates(value: ast.expr, needs: set[str]) -> bool:
-    """``parser.add_argument(...)``, ``sys.path.append(...)``; not ``main()`` nor ``model.train()`` of what is not needed."""
+    """``parser.add_argument(...)``, ``sys.path.append(...)``; not ``main()``, nor methods of what is not needed."""
     if not isinstance(value, ast.Call):
         return False
     text = ast.unparse(value.func)

@@ -80,7 +80,7 @@ def forget() -> None:
     _touched.clear()
 
 
-def _nothing(self: Any, *_args: Any, **_kwargs: Any) -> None:  # noqa: ARG001 (stands for methods of any signature)
+def _nothing(self: Any, *_args: Any, **_kwargs: Any) -> None:
     """What a base offers at construction or in training and a check does without."""
 
 
