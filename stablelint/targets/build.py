@@ -27,12 +27,14 @@ from stablelint.targets.discover import Found, discover, named, no_model, no_val
 from stablelint.targets.downloads import initial_weights
 from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
+from stablelint.targets.imports.execute import LeftOut
+from stablelint.targets.imports.placeholder import PlaceholderUse, forget, stood_in_for, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
-from stablelint.targets.spec import LIBRARIES, Parts, Request, split
+from stablelint.targets.spec import LIBRARIES, Parts, Request, shown, split
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
@@ -105,6 +107,7 @@ class _Source:
     main: bool = True
     reader: Reader | None = field(default=None, repr=False)
     absent: list[str] = field(default_factory=list)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 #: A model, what was observed at its building, and what to say about it.
@@ -135,7 +138,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
 
     def source(found: Found, *, main: bool = True) -> _Source:
         name = f"{parts.source}:{found.name}"
-        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader}
+        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader, "left_out": loaded.left_out}
         return _Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
 
     if parts.name is not None:
@@ -145,7 +148,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     for each in sources:
         each.shared = len(sources) > 1
     if not sources and not module_classes(module) and not request.swept:
-        raise BuildTargetError(no_model(parts.source, loaded.left_out))
+        raise BuildTargetError(no_model(parts.source, loaded.left_out, loaded.missing))
     return [_candidate(each) for each in sources]
 
 
@@ -168,6 +171,7 @@ def parts_of(request: Request, found: list[Candidate], reached: set[str], *, rea
         found_ = searched(kind.__name__, kind, module, text)
         name = f"{parts.source}:{kind.__name__}"
         made = _Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
+        made.left_out = loaded.left_out
         candidates.append(_candidate(made))
     return [each for each in candidates if each.found.name not in reached]
 
@@ -199,8 +203,26 @@ def _candidate(source: _Source) -> Candidate:
     def changed(**fields: object) -> Candidate:
         return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
 
-    build = _built_by_search if source.found.kind == "searched" else _built
-    return Candidate(source.name, lambda: build(source), source.found, source.library, changed, source.main)
+    def build() -> Built:
+        try:
+            return _built_by_search(source) if source.found.kind == "searched" else _built(source)
+        except TargetError as error:
+            raise _explained(error, source) from error.__cause__
+
+    return Candidate(source.name, build, source.found, source.library, changed, source.main)
+
+
+def _explained(error: TargetError, source: _Source) -> TargetError:
+    """The error with what would help: a package to install, or a statement that was left out and is missed."""
+    cause = error.__cause__
+    if isinstance(cause, PlaceholderUse) and error.suggestion is None:
+        error.suggestion = f"pip install {cause.name}"
+    if isinstance(cause, NameError):
+        lost = next((each for each in source.left_out if cause.name in each.names), None)
+        if lost is not None:
+            place = f"{shown(lost.file)}:{lost.line}"
+            error.args = (f"{error}; {place}, which binds it, was left out: it {lost.why}",)
+    return error
 
 
 def _built_by_search(source: _Source) -> Built:
@@ -225,11 +247,12 @@ def _built_by_search(source: _Source) -> Built:
             return replace(built, plan=plan, tried=tuple(search.tried))
     error = problem or BuildTargetError(no_values(source.name, function, search.error))
     error.tried = tuple(search.tried)
-    raise error
+    raise error from (error.__cause__ or search.error)
 
 
 def _built(source: _Source) -> Built:
     importable(*source.folders)
+    forget()
     if isinstance(source.first, TargetError):
         raise source.first
     model, origins, remarks = source.first or _build(source)
@@ -252,6 +275,9 @@ def _built(source: _Source) -> Built:
         return fresh, made
 
     remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
+    absent = dict.fromkeys((*touched(), *stood_in_for({type(each) for each in model.modules()})))
+    if absent and source.module is not None:
+        remarks += (f"{', '.join(absent)} cannot be imported: stood in for where the model touches it",)
     models = stands_for(model, source.module)
     released = bool(source.absent) and source.checkpoint is None
     built = Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)

@@ -103,11 +103,14 @@ def named(module: ModuleType, name: str, source: str | None, where: str) -> Foun
     return searched(name, value, module, source)
 
 
-def no_model(source: str, left_out: Sequence[LeftOut] = ()) -> str:
-    """The sentence for a file without a model; of what could not be run in it the first is named."""
+def no_model(source: str, left_out: Sequence[LeftOut] = (), missing: Sequence[str] = ()) -> str:
+    """The sentence for a file without a model; what could not be run or found in it is named."""
     if left_out:
         first = left_out[0]
         return f"{source} defines no model: {shown(first.file)}:{first.line} {first.why} while it is imported"
+    if missing:
+        names = ", ".join(missing)
+        return f"{source} defines no model; it imports {names}, which cannot be found: install {names}"
     return f"{source} defines no model; add `def build(): return ...`"
 
 

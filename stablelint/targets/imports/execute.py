@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType, ModuleType
@@ -93,7 +94,13 @@ def _statement(module: ModuleType, node: ast.stmt, file: str, flags: int) -> Non
         why = f"calls sys.exit({'' if problem.code is None else repr(problem.code)})"
     if isinstance(problem, TooLong):
         why = f"takes more than {_SECONDS:.0f} s"
-    _MODULES[module.__name__].append(LeftOut(file, node.lineno, tuple(bound(node)), why))
+    _MODULES[module.__name__].append(LeftOut(file, _line(problem, node, file), tuple(bound(node)), why))
+
+
+def _line(error: BaseException, node: ast.stmt, file: str) -> int:
+    """The innermost line of the file that led to the error."""
+    lines = [line or 0 for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else node.lineno
 
 
 def _pieces(module: ModuleType, node: ast.If | ast.With | ast.Try, file: str, flags: int) -> bool:

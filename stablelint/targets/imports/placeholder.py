@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -35,6 +36,7 @@ class Placeholder:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         own, why = self._placeholder
+        _touched[own.partition(".")[0]] = None
         return Placeholder(f"{own}.{name}", why)
 
     def __getitem__(self, _key: Any) -> Placeholder:
@@ -71,8 +73,14 @@ def is_placeholder(value: Any) -> bool:
 
 
 def touched() -> tuple[str, ...]:
-    """The packages that something has used, or tried to, so far."""
+    """The packages of which something has asked for a part, or that it tried to use, since :func:`forget`."""
     return tuple(_touched)
+
+
+def stood_in_for(kinds: Iterable[type]) -> tuple[str, ...]:
+    """The packages of the stand-ins that classes are derived from."""
+    bases = {base for kind in kinds for base in kind.__mro__ if base.__dict__.get("__stand_in__")}
+    return tuple(sorted({base.__module__.partition(".")[0] for base in bases}))
 
 
 def forget() -> None:
