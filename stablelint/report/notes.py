@@ -115,7 +115,7 @@ def construction(target: TargetReport) -> Note | None:
 
 def _guessed(target: TargetReport) -> str:
     call = target.arguments or ""
-    if len(call) > _LONGEST_PASTE:  # it stands in front already
+    if len(call) > _LONGEST_PASTE or "<" in call:  # it stands in front already, or has values that no text makes
         call = f"{call.partition('(')[0]}(...)"
     line = target.suggestion or f"def build(): return {call}"
     return f"guessed: {', '.join(target.guessed)}: a verdict on guessed sizes; to choose them add `{line}`"
@@ -154,9 +154,10 @@ def unreached(targets: Iterable[TargetReport]) -> list[Unreached]:
 
 
 def _without_name(target: TargetReport) -> str:
-    """The reason, without the target's name in front: it stands there anyway."""
+    """The reason, without the target's name, which stands in front anyway: so it reads the same for several."""
     reason = " ".join((target.reason or "no reason is known").split())
-    return reason.removeprefix(f"{target.target}: ").removeprefix(f"{target.target} ")
+    reason = reason.removeprefix(f"{target.target}: ").removeprefix(f"{target.target} ")
+    return reason.replace(f" that {target.target} ", " that it ")
 
 
 def advice(suggestion: str) -> str:

@@ -62,6 +62,11 @@ def test_a_long_call_is_not_said_twice_and_a_suggestion_comes_first():
     assert construction(told).one.endswith("add `def build(): return small()`")
 
 
+def test_a_call_with_an_object_cannot_be_pasted():
+    target = TargetReport("m.py:GPT", arguments="GPT(config=<CfgNode>)", guessed=("config.width",))
+    assert construction(target).one.endswith("add `def build(): return GPT(...)`")
+
+
 @pytest.mark.parametrize("arguments", [None, "Net()"])
 def test_where_there_was_nothing_to_choose_nothing_is_said(arguments):
     assert list(notes(TargetReport("m.py:Net", arguments=arguments, origin="its signature"))) == []
@@ -119,6 +124,12 @@ def test_the_same_reason_in_one_file_is_told_once():
         ("n.py", ("A",), "needs width", False),
         ("old.py", (), "old.py:3 raises", False),
     ]
+
+
+def test_a_reason_that_names_its_target_reads_the_same_for_several():
+    reasons = [f"no inputs were found that m.py:{name} accepts" for name in "AB"]
+    (found,) = unreached([missed(f"m.py:{name}", reason) for name, reason in zip("AB", reasons, strict=True)])
+    assert (found.name(), found.sentence()) == ("m.py: A, B", "no inputs were found that it accepts")
 
 
 def test_advice_that_the_reason_has_is_not_repeated():
