@@ -66,7 +66,7 @@ def _used(tree: ast.Module, names: set[str]) -> set[str]:
         if isinstance(node, ast.ClassDef):
             inside = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and each.id in names}
             used |= inside - {node.name}
-        elif isinstance(node, ast.Call):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) not in ("super", "isinstance", "issubclass"):
             given = [*node.args, *(keyword.value for keyword in node.keywords)]
             used |= {each.id for each in given if isinstance(each, ast.Name) and each.id in names}
     return used
