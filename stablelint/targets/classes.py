@@ -21,7 +21,7 @@ def module_classes(module: ModuleType) -> list[type[nn.Module]]:
         and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
         and value.__name__ == name
-        and not getattr(value, "__stand_in__", False)
+        and "__stand_in__" not in vars(value)
     ]
     return list(dict.fromkeys(found))
 

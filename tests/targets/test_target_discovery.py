@@ -202,9 +202,7 @@ def test_module_level_models_are_targets_and_fresh_at_every_rebuild(write: Write
 
 def test_a_file_without_a_model_says_what_to_add_unless_it_was_swept_up(write: Write) -> None:
     write("folder/helpers.py", "def add(a, b): return a + b\n")
-    assert failure("folder/helpers.py") == (
-        "folder/helpers.py defines no model; add `def build(): return ...`"
-    )
+    assert failure("folder/helpers.py") == ("folder/helpers.py defines no model; add `def build(): return ...`")
     (request,) = expand(["folder"])
     assert candidates(request) == []
 
@@ -270,7 +268,7 @@ def test_where_weights_came_from_is_observed(write: Write) -> None:
 
 def test_importing_names_the_line_that_raises(write: Write) -> None:
     write("model.py", "def inner():\n    raise ValueError('two\\nlines')\nvalue = inner()\n")
-    sentence = r"^model.py defines no model: model.py:3 raises ValueError: two lines while it is imported$"
+    sentence = r"^model.py defines no model: model.py:4 raises ValueError: two lines while it is imported$"
     with pytest.raises(BuildTargetError, match=sentence):
         candidates(Request("model.py"))
 

@@ -49,7 +49,7 @@ _TABLE: Sequence[tuple[str, tuple[Any, ...]]] = (
     (r".*(window_size|win_size|window)", (4, 8, 7)),
     (r".*(image_?size|img_?size|input_resolution|resolution|im_size|crop_size|img_dim|image_dim|side|img_sz|imsize)", (IMAGE, 64, 224)),
     (r".*(frames|num_frames|n_frames)", (8,)),
-    (r"(height|width|h|w)", (IMAGE, WIDTH)),
+    (r"(.*_)?(height|h|w)", (IMAGE, WIDTH)),
     (r".*(pred|label|prediction|forecast|horizon).*(len|length|window)|horizon|.*out.*(len|length)", (24, 16)),
     (r".*(max_?len(gth)?|max_seq_?len(gth)?|max_position.*|n_positions?|n_ctx|context_?(len(gth)?|size|window)|block_size|seq_?(len(gth)?|size)|length|max_length|num_positions?|max_tokens|l_max|n_tokens|num_patches|.*_len(gth)?|time_?steps?|seq|max_seq)", (LENGTH, 16)),
     # vocabularies and classes
