@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stablelint.errors import BuildTargetError, ImportTargetError, TargetError
+from stablelint.errors import BuildTargetError, TargetError
 from stablelint.targets.build import Built, candidates
 from stablelint.targets.spec import Request, expand
 

@@ -205,15 +205,15 @@ def _lenient_options() -> Iterator[None]:
     """Options that a script requires are None: nobody typed them here."""
     error = argparse.ArgumentParser.error
 
-    def lenient(parser: argparse.ArgumentParser, message: str) -> Any:
-        raise _Required(message)
+    def lenient(_parser: argparse.ArgumentParser, message: str) -> Any:
+        raise _RequiredError(message)
 
     parse = argparse.ArgumentParser.parse_known_args
 
     def parse_known_args(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         try:
             return parse(parser, [] if args is None else args, namespace)
-        except _Required:
+        except _RequiredError:
             values = argparse.Namespace()
             for action in parser._actions:
                 if action.dest is not argparse.SUPPRESS and action.default is not argparse.SUPPRESS:
@@ -224,7 +224,7 @@ def _lenient_options() -> Iterator[None]:
                     setattr(values, action.dest, default)
             return values, []
 
-    argparse.ArgumentParser.error = lenient  # type: ignore[method-assign]
+    argparse.ArgumentParser.error = lenient  # type: ignore[method-assign,assignment]
     argparse.ArgumentParser.parse_known_args = parse_known_args  # type: ignore[assignment]
     try:
         yield
@@ -233,7 +233,7 @@ def _lenient_options() -> Iterator[None]:
         argparse.ArgumentParser.parse_known_args = parse  # type: ignore[method-assign]
 
 
-class _Required(Exception):
+class _RequiredError(Exception):
     """A parser asks for an option."""
 
 

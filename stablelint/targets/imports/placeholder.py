@@ -10,7 +10,7 @@ from torch import nn
 _touched: dict[str, None] = {}
 
 
-class PlaceholderUse(ModuleNotFoundError):
+class PlaceholderUse(ModuleNotFoundError):  # noqa: N818 (the name says what happened)
     """Something used a package that is not installed."""
 
 
@@ -126,7 +126,8 @@ def base_for(name: str) -> type:
 
 def _quiet_init(self: Any, *args: Any, **kwargs: Any) -> None:
     """Pass on to the next base as far as it takes arguments."""
-    following = super(_owner(self, _quiet_init), self).__init__
+    kind: Any = _owner(self, _quiet_init)
+    following = super(kind, self).__init__
     try:
         following(*args, **kwargs)
     except TypeError:
