@@ -16,7 +16,7 @@ from torch import nn
 
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError
 from stablelint.inputs import Inputs
-from stablelint.targets.arguments.search import Plan
+from stablelint.targets.arguments.plan import Plan
 from stablelint.targets.discover import Found
 from stablelint.targets.downloads import initial_weights
 from stablelint.targets.evidence.reader import Reader
