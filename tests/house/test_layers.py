@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | STEPS
     | TORCH
     | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only
+    "warm": WORDS | TORCH | {"api", "jobs"},  # as it names this
     "options": set(),
     "ranks": set(),
     "cli": WORDS | {"report", "options", "ranks", "rulebook", "config", "api"},
