@@ -67,7 +67,7 @@ def importable(*folders: Path) -> None:
         sys.path[:0] = [each for each in wanted if each not in sys.path]
         return
     left = tuple(folder + os.sep for folder in _folders if folder not in wanted)
-    for name, module in list(sys.modules.items()):
+    for name, module in list(sys.modules.items()) if left else ():
         file = getattr(module, "__file__", None)
         if left and name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
             del sys.modules[name]
