@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
@@ -123,6 +123,16 @@ def sides(model: nn.Module) -> list[int]:
                 if isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 1024:
                     told.append(value)
     return list(dict.fromkeys([*told, *SIDES]))
+
+
+def attribute(model: nn.Module, names: Iterable[str], least: int, most: int) -> int | None:
+    """The first integer between two bounds that the model, or a configuration that it holds, has under a name."""
+    for owner in (model, *(getattr(model, each, None) for each in ("config", "cfg", "configs", "args", "params", "hparams"))):
+        for name in names:
+            value = owner.get(name) if isinstance(owner, dict) else getattr(owner, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+                return value
+    return None
 
 
 def scaled_sides(side: int, got: int, wanted: int) -> list[int]:
