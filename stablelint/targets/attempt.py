@@ -27,6 +27,7 @@ from stablelint.inputs import Inputs
 from stablelint.targets.blame import Blame, blamed, place
 from stablelint.targets.loading import describe
 from stablelint.targets.lookups import Lookups
+from stablelint.targets.methods import through
 from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.provenance import fake_weight
 from stablelint.trace.shards import is_sharded
@@ -80,9 +81,16 @@ class Attempts:
         self.model = model
         self._fresh = fresh
         self._real: nn.Module | None = None
+        self._method: str | None = None
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._state: dict[str, torch.Tensor] | None = None
         self._lazy = any(isinstance(each, nn.UninitializedParameter) for each in model.parameters())
+
+    def through(self, name: str) -> None:
+        """Call the model, which has no forward of its own, and its further instances through a method."""
+        self._method = name
+        through(self.model, name)
+        self._real = None
 
     def fake(self, inputs: Inputs) -> Outcome:
         """A pass on fake copies of weights and inputs.
@@ -112,6 +120,8 @@ class Attempts:
         """A pass on real tensors through an instance of its own."""
         if self._real is None or self._lazy:
             self._real = self._fresh()
+            if self._method is not None:
+                through(self._real, self._method)
         model = self._real
         with _random_state_kept(), restored_attributes(model):
             args, kwargs = tree_map(_copied, (inputs.args, inputs.kwargs))

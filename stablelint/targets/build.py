@@ -26,6 +26,7 @@ from stablelint.targets.inputs import Loss, Maker, check_example, example, examp
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
+from stablelint.targets.methods import remark_of, through
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 
@@ -161,6 +162,8 @@ def _built(source: _Source) -> Built:
     source.first = None
     attempts = Attempts(model, lambda: _construct(source, 0, observe=False)[0])
     maker, remark, loss = _maker(source, model, attempts)
+    method = remark_of(model)
+    remarks += (method,) if method else ()
     inputs = _inputs(source, maker, 0, model)
     _materialise(model, inputs)
 
@@ -241,7 +244,7 @@ def _construct(
             model = found.make()
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
-    return network(model), origins
+    return through(network(model)), origins
 
 
 def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:

@@ -39,7 +39,7 @@ _STEP_COUNTS = ("num_timesteps", "timesteps", "n_timesteps", "num_steps", "T", "
 _ANNOTATED_IDS = ("LongTensor", "IntTensor", "Int[", "Int64[", "Long[")
 
 
-def secondary(  # noqa: C901, PLR0911, PLR0912 (one line for each kind of name)
+def secondary(
     parameter: inspect.Parameter, facts: Facts, main: Guess, model: nn.Module, tables: list[int]
 ) -> list[Guess]:
     """Guesses for a further parameter, given the main one; never empty."""
@@ -96,7 +96,7 @@ def _inner(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> Gue
     return secondary(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY), facts, main, model, tables)[0]
 
 
-def _by_name(  # noqa: C901, PLR0911, PLR0912 (one line for each kind of name)
+def _by_name(
     parameter: inspect.Parameter, facts: Facts, main: Guess, model: nn.Module, tables: list[int]
 ) -> list[Guess]:
     name, batch = parameter.name.lower(), main.shape[0] if main.shape else SEQUENCE_BATCH

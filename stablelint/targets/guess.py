@@ -147,6 +147,11 @@ class Guess:
         return f"{dtype}[{', '.join(map(str, self.shape))}]"
 
 
+def leaves(guess: Guess) -> list[Guess]:
+    """The guess itself, or all those inside a container."""
+    return [leaf for _, each in guess.parts for leaf in leaves(each)] if guess.parts else [guess]
+
+
 @dataclass(frozen=True)
 class Proposal:
     """Guessed arguments by parameter name, in the order of the signature; ``keywords`` are passed by name."""

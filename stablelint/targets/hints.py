@@ -52,10 +52,7 @@ def hinted(
         for each in hints
         if each.name is None and each.position is not None and each.position < len(wanted)
     }
-    if main.name in by_name:
-        carriers = filled(by_name[main.name], guesses)
-    else:
-        carriers = list(guesses[:3])
+    carriers = filled(by_name[main.name], guesses) if main.name in by_name else list(guesses[:3])
     found = []
     keywords = frozenset(each.name for each in wanted if each.kind is each.KEYWORD_ONLY)
     for carrier in carriers[:4]:

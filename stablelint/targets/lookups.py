@@ -24,7 +24,7 @@ class Lookups(TorchFunctionMode):
         self.vocabulary: dict[int, int] = {}
         self.chances: set[int] = set()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         try:
             self._look(func, args, kwargs)

@@ -36,8 +36,29 @@ _LIBRARIES = ("torch.", "torchvision.", "timm.", "transformers.")
 _DATA_ELSEWHERE = {"number", "lengths", "open_ones", "open_false", "classes"}
 
 
-def proposals(model: nn.Module, hints: Sequence[Hint] = ()) -> list[Proposal]:
-    """What to try first, best first; never empty. ``hints`` are the arguments of a call that was seen."""
+def from_hints(model: nn.Module, hints: Sequence[Hint]) -> list[Proposal]:
+    """Proposals with the shapes of a call that was seen; its arguments that are optional are filled, too."""
+    if not hints:
+        return []
+    wanted = parameters_to_fill(model)
+    named = {each.name for each in hints if each.name is not None}
+    optional = [
+        each.replace(kind=each.KEYWORD_ONLY, default=each.empty)
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.name in named and each.name not in {one.name for one in wanted}
+    ]
+    wanted = [*wanted, *optional]
+    if not wanted:
+        return []
+    facts = read(model, wanted)
+    tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    main = _main_parameter(wanted, facts)
+    guesses = list(_main_guesses(main, facts[main.name], None, model, tables))
+    return hinted(hints, wanted, main, guesses, lambda each, guess: secondary(each, facts[each.name], guess, model, tables))
+
+
+def proposals(model: nn.Module) -> list[Proposal]:
+    """What to try first, best first; never empty."""
     wanted = parameters_to_fill(model)
     if not wanted:
         return [Proposal(())]
@@ -47,8 +68,6 @@ def proposals(model: nn.Module, hints: Sequence[Hint] = ()) -> list[Proposal]:
     main = _main_parameter(wanted, facts)
     axes = {each.name: axes_of(each, model) for each in wanted}
     guesses = list(_main_guesses(main, facts[main.name], axes[main.name], model, tables))
-    if hints:
-        found += hinted(hints, wanted, main, guesses, lambda each, guess: secondary(each, facts[each.name], guess, model, tables))
     if _nothing_needed(model, facts):
         found.append(Proposal(()))
     for guess in guesses:

@@ -291,7 +291,7 @@ class _Frame:
             case _:
                 return [None] * count
 
-    def value(self, node: ast.expr) -> object:  # noqa: PLR0911, C901 (one case for each kind of expression)
+    def value(self, node: ast.expr) -> object:
         match node:
             case ast.Constant(value=constant):
                 return Known(constant)

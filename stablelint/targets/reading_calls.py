@@ -38,14 +38,12 @@ if TYPE_CHECKING:
     from stablelint.targets.reading import _Frame
 
 _SAME = frozenset(
-    "to cuda cpu contiguous clone detach type type_as half double relu relu_ tanh sigmoid abs neg clamp clamp_ exp sin "
-    "cos sqrt log square pow add sub mul div add_ mul_ softmax log_softmax dropout gelu silu leaky_relu elu "
-    "requires_grad_ checkpoint normalize layer_norm nan_to_num round floor".split()
+    ["to", "cuda", "cpu", "contiguous", "clone", "detach", "type", "type_as", "half", "double", "relu", "relu_", "tanh", "sigmoid", "abs", "neg", "clamp", "clamp_", "exp", "sin", "cos", "sqrt", "log", "square", "pow", "add", "sub", "mul", "div", "add_", "mul_", "softmax", "log_softmax", "dropout", "gelu", "silu", "leaky_relu", "elu", "requires_grad_", "checkpoint", "normalize", "layer_norm", "nan_to_num", "round", "floor"]
 )
 #: The position of a Feed that is one of the tensors which make a recurrent layer's state.
 PART_OF_STATE = 9
-_REDUCING = frozenset("mean sum max min argmax std var norm prod logsumexp amax amin".split())
-_REAL = frozenset("sqrt log exp sigmoid tanh softmax log_softmax sin cos mul div normalize gelu silu matmul mm bmm".split())
+_REDUCING = frozenset(["mean", "sum", "max", "min", "argmax", "std", "var", "norm", "prod", "logsumexp", "amax", "amin"])
+_REAL = frozenset(["sqrt", "log", "exp", "sigmoid", "tanh", "softmax", "log_softmax", "sin", "cos", "mul", "div", "normalize", "gelu", "silu", "matmul", "mm", "bmm"])
 _PASSING = (
     nn.Identity,
     nn.modules.dropout._DropoutNd,
@@ -183,7 +181,7 @@ _LOSSES: dict[type[nn.Module], str] = {
 }
 
 
-def of_tensor(ref: Ref, name: str, args: list[object], kwargs: dict[str, object]) -> object:  # noqa: C901, PLR0911, PLR0912
+def of_tensor(ref: Ref, name: str, args: list[object], kwargs: dict[str, object]) -> object:
     """A method of a tensor."""
     numbers = _numbers([*args, *kwargs.values()])
     if name == "size":
@@ -245,7 +243,7 @@ def of_tensor(ref: Ref, name: str, args: list[object], kwargs: dict[str, object]
     return ref if name in _SAME else None
 
 
-def of_function(name: str, args: list[object], kwargs: dict[str, object]) -> object:  # noqa: C901, PLR0911, PLR0912
+def of_function(name: str, args: list[object], kwargs: dict[str, object]) -> object:
     """A function of torch, by its name."""
     first = args[0] if args else kwargs.get("input")
     second = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("weight", kwargs.get("mat2")))

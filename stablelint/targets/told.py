@@ -59,7 +59,7 @@ def width(facts: Facts) -> int | None:
     return next((found for each in direct if (found := wanted_width(each.layer))), facts.sizes.get(-1))
 
 
-def _fed(name: str, feed: Feed, model: nn.Module, main: Guess | None) -> list[Guess]:  # noqa: PLR0911
+def _fed(name: str, feed: Feed, model: nn.Module, main: Guess | None) -> list[Guess]:
     layer, position = feed.layer, feed.position
     batch = main.shape[0] if main is not None and main.shape else None
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and position == 0:
@@ -121,7 +121,7 @@ def _state(layer: nn.Module, main: Guess | None, *, whole: bool) -> Guess:
     pair = isinstance(layer, nn.LSTM | nn.LSTMCell)
     if isinstance(layer, nn.RNNBase):
         if not layer.batch_first and main is not None and len(main.shape) > 1:
-            batch = main.shape[1] if len(main.shape) in (2, 3) and main.kind != "normal" or len(main.shape) == 3 else batch
+            batch = main.shape[1] if (len(main.shape) in (2, 3) and main.kind != "normal") or len(main.shape) == 3 else batch
         size = int(layer.proj_size or layer.hidden_size)
         shape = (layer.num_layers * (2 if layer.bidirectional else 1), batch, size)
     state = Guess("zeros", shape)
