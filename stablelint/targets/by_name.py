@@ -61,11 +61,19 @@ def secondary(
             return [*made, *plain, *parts, *nothing, *(cells if plain or made else [])]
     if MASKS.fullmatch(name):
         return [*nothing, *_masks(name, facts, main, model)]
-    found = [*contained(name, facts, main, model), *told(name, facts, model, main)]
+    found = [*contained(name, facts, main, model), *_decoded(name, told(name, facts, model, main), model)]
     number = "number" in facts.uses and not facts.told()
     if number or (not found and (_FLAGS.fullmatch(name) or _ZERO.fullmatch(name) or _ONE.fullmatch(name))):
         return [_number(name, model), *_by_name(parameter, facts, main, model, tables)]
     return list(dict.fromkeys([*found, *_by_name(parameter, facts, main, model, tables), *nothing]))
+
+
+def _decoded(name: str, guesses: list[Guess], model: nn.Module) -> list[Guess]:
+    """What a decoder of time series is fed is as long as its start and what it predicts."""
+    known, wanted = (attribute(model, (each,), 1, 4096) for each in ("label_len", "pred_len"))
+    if "dec" not in name or known is None or wanted is None:
+        return guesses
+    return [each.resized(1, known + wanted) if len(each.shape) == 3 else each for each in guesses]
 
 
 def contained(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> list[Guess]:
@@ -164,7 +172,7 @@ def _masks(name: str, facts: Facts, main: Guess, model: nn.Module) -> list[Guess
         return [*fed, *(Guess(use, each) for each in ranked), Guess("ones", ranked[0])]
     padding = [Guess("ones_long", (batch, length)), Guess("ones", (batch, length)), Guess("false", (batch, length))]
     pairs = [Guess("ones", (length, length)), Guess("ones_long", (batch, 1, length, length))]
-    pixels = [Guess("ones", (batch, 1, *main.shape[2:]))] if len(main.shape) == 4 else []
+    pixels = [Guess("ones", (batch, 1, *main.shape[2:]))] if len(main.shape) == 4 and main.shape[2] == main.shape[3] else []
     if "pad" in name:
         return [*fed, padding[2], padding[0], *pairs]
     rest = [padding[0], *pairs, *padding[1:]] if main.kind == "ids" else [*pairs, *padding]

@@ -84,6 +84,14 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """The shape of a value from one axis on."""
+
+    of: Ref
+    start: int
+
+
+@dataclass(frozen=True)
 class Size:
     """The size of one axis of an argument."""
 

@@ -18,7 +18,7 @@ from stablelint.targets.guess import (
 )
 
 #: Sides of square images, most common first; a model that flattens accepts only one.
-SIDES = (32, 28, 64, 224, 16, 96, 128, 256, 299, 48, 8)
+SIDES = (32, 28, 64, 224, 16, 96, 128, 256, 299, 48, 8, 84)
 
 _SIDE_NAMES = ("image_size", "img_size", "input_size", "resolution", "input_resolution")
 _SEQUENCE_WORDS = ("attn", "attention", "transformer", "lstm", "gru", "rnn", "sequence", "seq2seq", "temporal")
@@ -138,7 +138,8 @@ def attribute(model: nn.Module, names: Iterable[str], least: int, most: int) -> 
 def scaled_sides(side: int, got: int, wanted: int) -> list[int]:
     """Sides whose flattened image could have ``wanted`` elements, when ``side`` gives ``got``."""
     exact = side * math.sqrt(wanted / got)
-    near = [round(exact), 4 * math.ceil(exact / 4), round(exact) + 1, round(exact) + 2, round(exact) - 1]
+    usual = sorted((each for each in SIDES if abs(each - exact) <= 0.15 * exact), key=lambda each: abs(each - exact))
+    near = [round(exact), *usual[:2], 4 * math.ceil(exact / 4), round(exact) + 1, round(exact) + 2, round(exact) - 1]
     return [each for each in dict.fromkeys(near) if 1 <= each <= 1024]
 
 

@@ -213,7 +213,7 @@ def _lengthened(facts: Facts, parameter: inspect.Parameter, model: nn.Module) ->
     sequences = [
         replace(each, shape=(each.shape[0], length, *each.shape[2:]))
         for each in found
-        if len(each.shape) in (2, 3) and each.shape[1] == LENGTH
+        if (len(each.shape) == 2 and each.kind == "ids") or len(each.shape) == 3
     ]
     return [*sequences, *found]
 

@@ -24,6 +24,7 @@ from stablelint.targets.facts import (
     Ref,
     Shape,
     Size,
+    Tail,
     axis_of,
     tell_least,
     tell_rank,
@@ -239,6 +240,14 @@ class _Frame:
                 for axis, size in enumerate(sizes):
                     if isinstance(size, int):
                         tell_size(ref, axis, size)
+            case Tail(of=ref, start=start), Known(value=tuple(sizes)) | Many(parts=tuple(sizes)):
+                tell_rank(ref, start + len(sizes))
+                for axis, size in enumerate(sizes):
+                    number = size.value if isinstance(size, Known) else size
+                    if isinstance(number, int):
+                        tell_size(ref, start + axis, number, rank=start + len(sizes))
+            case Shape(of=ref), Many(parts=tuple(sizes)):
+                tell_rank(ref, len(sizes))
             case Many(parts=parts), Known(value=tuple(sizes)) | Many(parts=tuple(sizes)):
                 for part, size in zip(parts, sizes, strict=False):
                     self.equal(part, size if isinstance(size, Known) else Known(size))
@@ -281,6 +290,10 @@ class _Frame:
                     tell_least(ref, count - 1)
                 axes = [axis_of(ref, place, count) for place in places]
                 return [None if at == star or (a := axes[at]) is None else Size(ref.facts, a) for at in range(count)]
+            case Tail(of=ref, start=start) if star is None:
+                tell_rank(ref, start + count)
+                axes = [axis_of(ref, start + at, start + count) for at in range(count)]
+                return [None if axis is None else Size(ref.facts, axis) for axis in axes]
             case Many(parts=parts) if len(parts) == count:
                 return list(parts)
             case Ref(facts=facts) if not value.undo:
@@ -391,6 +404,8 @@ class _Frame:
                 case Known(value=int(start)), None if start < 0:
                     tell_least(ref, -start)
                     return Many(tuple(Size(ref.facts, axis) for axis in range(start, 0))) if not ref.undo else None
+                case Known(value=int(start)), None:
+                    return Tail(ref, start)
         return None
 
     def indexed(self, ref: Ref, index: ast.expr) -> object:

@@ -112,7 +112,9 @@ def _function(frame: _Frame, function: Any, args: list[object], kwargs: dict[str
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return type(module).__module__.startswith(("torch.nn", "einops"))
+    """Whether torch's own forward is what runs: a subclass that only changes the constructor is a layer, too."""
+    home = str(getattr(type(module).forward, "__module__", ""))
+    return home.startswith(("torch.nn", "einops")) or type(module).__module__.startswith(("torch.nn", "einops"))
 
 
 def of_module(frame: _Frame, module: nn.Module, args: list[object], kwargs: dict[str, object]) -> object:
@@ -249,7 +251,9 @@ def of_function(name: str, args: list[object], kwargs: dict[str, object]) -> obj
     second = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("weight", kwargs.get("mat2")))
     weight = second.value if isinstance(second, Known) else None
     if name in ("cat", "concat", "concatenate", "hstack") and isinstance(first, Many):
-        return Joined(first.parts)
+        axis = next(iter(_numbers([kwargs.get("dim", args[1] if len(args) > 1 else Known(0))])), 0)
+        behind = next((each for each in first.parts if isinstance(each, Ref) and each.undo), None)
+        return behind if axis != -1 and behind is not None else Joined(first.parts)  # one after the other
     if name == "stack":
         return None
     if name == "einsum" and isinstance(first, Known):

@@ -53,6 +53,8 @@ _TOO_SMALL = re.compile(
 def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Proposal]:
     """Proposals that avoid the failure, likeliest first, without repetitions."""
     found: list[Proposal] = []
+    if not proposal.items():
+        return found
     text = " ".join(str(outcome.error).split())
     for source in (
         _missing(proposal, text, model),
@@ -73,6 +75,8 @@ def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Prop
 
 def shorter(proposal: Proposal, outcome: Outcome) -> Proposal | None:
     """For a sequence that is longer than a table of positions: the same one, no longer than the table."""
+    if not proposal.items():
+        return None
     main = proposal[proposal.main]
     too_small = [size for size, length in outcome.tables if len(main.shape) > 1 and size < length == main.shape[1]]
     if not too_small:
@@ -280,7 +284,7 @@ def _axes(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> 
         2: [(batch, width)],
         3: [(batch, LENGTH, width), (batch, width, LENGTH)],
         4: [image(channels, 32).shape, (batch, LENGTH, 4, width)],
-        5: [(2, channels, 8, 32, 32), (2, 8, channels, 32, 32)],
+        5: [(2, channels, 8, 32, 32), (2, 8, channels, 32, 32), (2, width, 4, 16, 16)],
     }
     if re.fullmatch(r"q|k|v|quer(y|ies)|keys?|values?", name) and wanted == 4:
         shapes[4].reverse()

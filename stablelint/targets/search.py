@@ -129,6 +129,8 @@ class Search:
 
     def _usual(self, proposal: Proposal, outcome: Outcome) -> tuple[Proposal, Outcome]:
         """Images of a usual size near one that arithmetic gave, when the model makes the same of them."""
+        if not proposal.items():
+            return proposal, outcome
         main = proposal[proposal.main]
         side = main.shape[-1] if len(main.shape) == 4 else 0
         if not side or main.shape[2] != side or side in sides(self.model) or main.kind != "normal":
@@ -182,4 +184,6 @@ def _keeps_batch(proposal: Proposal, outcome: Outcome) -> bool:
     if not shape:
         return True
     batch = set(shape[:2]) if len(shape) == 3 else set(shape[:1])
+    if len(shape) == 3 or (len(shape) == 2 and proposal[proposal.main].kind == "ids"):
+        batch.add(shape[0] * shape[1])  # a prediction for each token, in one list
     return any(not each or batch & set(each[:2]) for each in outcome.output_shapes)

@@ -176,7 +176,8 @@ def _written(facts: Facts, main: Guess | None) -> list[Guess]:
 
 def _of_rank(name: str, facts: Facts, main: Guess | None) -> list[Guess]:
     """Usual sizes for a number of axes; the names that the author gave to the axes tell heads from channels."""
-    rank = facts.rank or max(facts.least, *(axis + 1 if axis >= 0 else -axis for axis in facts.sizes), 1)
+    named = [axis + 1 if axis >= 0 else max(2, -axis) for axis in facts.sizes]
+    rank = facts.rank or max(facts.least, *named, 1)
     if main is not None and len(main.shape) == rank and main.floating:
         shapes = [main.shape]
     else:
@@ -190,8 +191,10 @@ def _of_rank(name: str, facts: Facts, main: Guess | None) -> list[Guess]:
             4: [(batch or SMALL_IMAGE_BATCH, 3, _SIDE, _SIDE), (batch or SEQUENCE_BATCH, LENGTH, 4, _WIDTH)],
             5: [(batch or LARGE_IMAGE_BATCH, 3, 8, _SIDE, _SIDE), (batch or LARGE_IMAGE_BATCH, 8, 3, _SIDE, _SIDE)],
         }.get(rank, [])
+        if rank == 4 and not heads:  # attention blocks of which no layer tells the channels
+            shapes += [(batch or SMALL_IMAGE_BATCH, each, _SIDE, _SIDE) for each in (64, 32, 128, 256, 512, 16)]
         if heads or re.fullmatch(r"q|k|v|quer(y|ies)|keys?|values?", name.lower()):
-            shapes = shapes[::-1]
+            shapes = [*shapes[1:2], *shapes[:1], *shapes[2:]]
     integers = "index" in facts.uses and "float" not in facts.uses
     kind = "ids" if integers else "normal"
     return [Guess(kind, shape, facts.table or 2) for shape in shapes]
