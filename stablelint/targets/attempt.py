@@ -195,7 +195,8 @@ def _index_of(tensor: Any, ours: list[Any]) -> int | None:
     same = (
         index
         for index, each in enumerate(ours)
-        if each is tensor or (isinstance(each, list | tuple | dict) and any(leaf is tensor for leaf in tree_leaves(each)))
+        if each is tensor
+        or (isinstance(each, list | tuple | dict) and any(leaf is tensor for leaf in tree_leaves(each)))
     )
     return next(same, None)
 

@@ -18,7 +18,9 @@ from stablelint.targets.told import told
 
 IDS = re.compile(r"(.*_)?(ids?|idx|indices|tokens?|words|text|src|tgt|trg|source|target_seq|seqs?|chars?|codes)(_in)?")
 IMAGES = re.compile(r"im|ims|img\d?|imgs|images?\d?|pixel_values|pixels|frames?|photo|picture")
-TIMES = re.compile(r"ts?|times?|timesteps?|time_steps?|noise_levels?|sigmas?|steps?|log_snr|timestep_ids?|diffusion_step")
+TIMES = re.compile(
+    r"ts?|times?|timesteps?|time_steps?|noise_levels?|sigmas?|steps?|log_snr|timestep_ids?|diffusion_step"
+)
 LENGTHS = re.compile(r".*(lens?|lengths?)")
 MASKS = re.compile(r".*masks?")
 LABELS = re.compile(r"y|ys|labels?|targets?|class_ids?|class_labels?|classes|gt|answers?|same|similar|truth")
@@ -30,10 +32,18 @@ _CACHES = re.compile(r".*(cache|memory|memories|past|past_key_values|mems)(_\w+)
 _GRAPHS = re.compile(r"adj.*|affinity.*|a_hat|graph|laplacian|support")
 _DONE = re.compile(r"dones?|terminals?|episode_starts?|is_first|resets?")
 _PLACES = re.compile(r"coo?rd?s|coordinates?|pos|positions?|xyz|points?|points_xyz|x_pos")
-_FLAGS = re.compile(r"(return|use|is|do|with|output|need|should|apply|only|no)_\w+|verbose|deterministic|training|train|inference|sample|reverse|eval")
-_ZERO = re.compile(r"(start|cur|current|past|input)_?(pos|position|index|idx|len|length)|offset|start|epoch|step_?offset|layer_?idx")
-_ONE = re.compile(r"temperature|temp|tau|rate|scale|alpha|beta|gamma|lambda_?|weight|strength|lam|lambd|eps|guidance(_scale)?|ratio|dropout|p")
-_STATE_MAKERS = re.compile(r"(init|initial|begin|zero|get_initial|get_init|init_zero)_?(hidden|state|states|hidden_state|h|rnn)", re.I)
+_FLAGS = re.compile(
+    r"(return|use|is|do|with|output|need|should|apply|only|no)_\w+|verbose|deterministic|training|train|inference|sample|reverse|eval"
+)
+_ZERO = re.compile(
+    r"(start|cur|current|past|input)_?(pos|position|index|idx|len|length)|offset|start|epoch|step_?offset|layer_?idx"
+)
+_ONE = re.compile(
+    r"temperature|temp|tau|rate|scale|alpha|beta|gamma|lambda_?|weight|strength|lam|lambd|eps|guidance(_scale)?|ratio|dropout|p"
+)
+_STATE_MAKERS = re.compile(
+    r"(init|initial|begin|zero|get_initial|get_init|init_zero)_?(hidden|state|states|hidden_state|h|rnn)", re.I
+)
 _REAL_TIMES = re.compile(r"sigmas?|noise_levels?|log_snr")
 _STEP_COUNTS = ("num_timesteps", "timesteps", "n_timesteps", "num_steps", "T", "n_steps", "num_diffusion_timesteps")
 _ANNOTATED_IDS = ("LongTensor", "IntTensor", "Int[", "Int64[", "Long[")
@@ -90,7 +100,9 @@ def contained(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> 
     if facts.items and sum(bool(each.feeds) for each in facts.items.values()) > (0 if "pair" in facts.uses else 1):
         count = max(facts.items) + 1
         members = [_inner(name, facts.items.get(at, Facts()), main, model) for at in range(count)]
-        return [Guess(kind, parts=tuple((str(at), each) for at, each in enumerate(members))) for kind in ("tuple", "list")]
+        return [
+            Guess(kind, parts=tuple((str(at), each) for at, each in enumerate(members))) for kind in ("tuple", "list")
+        ]
     return []
 
 
@@ -119,16 +131,23 @@ def _by_name(
     if name in ("batch", "batch_index", "batch_idx"):
         return [Guess("zeros_long", (batch,))]
     if _GRAPHS.fullmatch(name):
-        return [Guess("ring", (batch, batch)), Guess("ring", (batch, length, length))][:: -1 if len(main.shape) > 2 else 1]
+        return [Guess("ring", (batch, batch)), Guess("ring", (batch, length, length))][
+            :: -1 if len(main.shape) > 2 else 1
+        ]
     if TIMES.fullmatch(name) or (name == "x_t" and "index" in facts.uses):
         steps = attribute(model, _STEP_COUNTS, 2, 100_000)
         whole = Guess("ids", (batch,), min([steps or 1000, *tables]) if not facts.told() or tables else steps or 1000)
         reals = [Guess("unit", (batch,)), Guess("unit", (batch, 1))]
-        return [*reals, whole] if _REAL_TIMES.fullmatch(name) or "float" in str(parameter.annotation) else [whole, *reals]
+        return (
+            [*reals, whole] if _REAL_TIMES.fullmatch(name) or "float" in str(parameter.annotation) else [whole, *reals]
+        )
     if _DONE.fullmatch(name):
         return [Guess("zeros", (batch,)), Guess("zeros", (batch, 1))]
     if "classes" in facts.uses:
-        return [Guess("ids", main.shape if main.kind == "ids" else (batch,), classes(model)), *_like_pixels(main, model)]
+        return [
+            Guess("ids", main.shape if main.kind == "ids" else (batch,), classes(model)),
+            *_like_pixels(main, model),
+        ]
     if "chances" in facts.uses:
         return [Guess("unit", main.shape), Guess("unit", (batch,)), Guess("unit", (batch, 1))]
     if LABELS.fullmatch(name):
@@ -139,9 +158,15 @@ def _by_name(
             return [Guess("unit", main.shape), Guess("ids", (batch,), length), *values]
         if "float" in facts.uses and "index" not in facts.uses and main.kind != "ids":
             return [*values, label]
-        return [like_main, label, *values] if main.kind == "ids" else [label, Guess("one_hot", (batch, outputs)), *values]
+        return (
+            [like_main, label, *values] if main.kind == "ids" else [label, Guess("one_hot", (batch, outputs)), *values]
+        )
     if STATES.fullmatch(name):
-        return [*_by_cells(model, main), real, Guess("zeros", (1, *main.shape[:1], main.shape[-1] if main.shape else 1))]
+        return [
+            *_by_cells(model, main),
+            real,
+            Guess("zeros", (1, *main.shape[:1], main.shape[-1] if main.shape else 1)),
+        ]
     if IMAGES.fullmatch(name):
         return [like_main if len(main.shape) == 4 else image(3, 32)]
     if _PLACES.fullmatch(name) and len(main.shape) > 1:
@@ -167,12 +192,20 @@ def _masks(name: str, facts: Facts, main: Guess, model: nn.Module) -> list[Guess
     open_kinds = {"open_ones": "true", "open_false": "false", "open_zeros": "zeros"}
     use = next((kind for key, kind in open_kinds.items() if key in facts.uses), None)
     if use is not None:
-        shapes = [(length, length), (batch, 1, length, length), (batch, length, length), (batch, length), (batch, 1, 1, length)]
+        shapes = [
+            (length, length),
+            (batch, 1, length, length),
+            (batch, length, length),
+            (batch, length),
+            (batch, 1, 1, length),
+        ]
         ranked = sorted(shapes, key=lambda each: len(each) != facts.rank)
         return [*fed, *(Guess(use, each) for each in ranked), Guess("ones", ranked[0])]
     padding = [Guess("ones_long", (batch, length)), Guess("ones", (batch, length)), Guess("false", (batch, length))]
     pairs = [Guess("ones", (length, length)), Guess("ones_long", (batch, 1, length, length))]
-    pixels = [Guess("ones", (batch, 1, *main.shape[2:]))] if len(main.shape) == 4 and main.shape[2] == main.shape[3] else []
+    pixels = (
+        [Guess("ones", (batch, 1, *main.shape[2:]))] if len(main.shape) == 4 and main.shape[2] == main.shape[3] else []
+    )
     if "pad" in name:
         return [*fed, padding[2], padding[0], *pairs]
     rest = [padding[0], *pairs, *padding[1:]] if main.kind == "ids" else [*pairs, *padding]
@@ -249,7 +282,9 @@ def _scalar(parameter: inspect.Parameter) -> Guess | None:
         zero = type(value) is int and _ZERO.fullmatch(parameter.name.lower())
         return Guess("value", value=0 if zero else value)
     optional = type(None) in typing.get_args(annotation)
-    if optional or (isinstance(annotation, str) and (annotation.endswith("| None") or annotation.startswith("Optional["))):
+    if optional or (
+        isinstance(annotation, str) and (annotation.endswith("| None") or annotation.startswith("Optional["))
+    ):
         return Guess("value", value=None)
     return None
 

@@ -116,6 +116,8 @@ def sides(model: nn.Module) -> list[int]:
     """Image sides to try: what the model's own attributes say, then the usual ones."""
     told: list[int] = []
     for _, module in zip(range(50), model.modules(), strict=False):
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            continue  # their input_size counts features
         for owner in (module, getattr(module, "config", None), getattr(module, "cfg", None)):
             for name in _SIDE_NAMES:
                 value = getattr(owner, name, None)
@@ -127,7 +129,10 @@ def sides(model: nn.Module) -> list[int]:
 
 def attribute(model: nn.Module, names: Iterable[str], least: int, most: int) -> int | None:
     """The first integer between two bounds that the model, or a configuration that it holds, has under a name."""
-    for owner in (model, *(getattr(model, each, None) for each in ("config", "cfg", "configs", "args", "params", "hparams"))):
+    for owner in (
+        model,
+        *(getattr(model, each, None) for each in ("config", "cfg", "configs", "args", "params", "hparams")),
+    ):
         for name in names:
             value = owner.get(name) if isinstance(owner, dict) else getattr(owner, name, None)
             if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:

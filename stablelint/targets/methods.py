@@ -39,7 +39,7 @@ _chosen: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 def has_forward(model: nn.Module) -> bool:
     """Whether the class defines a forward that does more than raise."""
     forward = getattr(type(model), "forward", None)
-    if "forward" in vars(model):
+    if "forward" in getattr(model, "__dict__", {}):
         return True
     if forward is None or forward is nn.Module.forward or getattr(forward, "__name__", "") == "_forward_unimplemented":
         return False

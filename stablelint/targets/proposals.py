@@ -54,7 +54,9 @@ def from_hints(model: nn.Module, hints: Sequence[Hint]) -> list[Proposal]:
     tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
     main = _main_parameter(wanted, facts)
     guesses = list(_main_guesses(main, facts[main.name], None, model, tables))
-    return hinted(hints, wanted, main, guesses, lambda each, guess: secondary(each, facts[each.name], guess, model, tables))
+    return hinted(
+        hints, wanted, main, guesses, lambda each, guess: secondary(each, facts[each.name], guess, model, tables)
+    )
 
 
 def proposals(model: nn.Module) -> list[Proposal]:
@@ -104,7 +106,9 @@ def _all_optional(model: nn.Module) -> bool:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
         return False
-    return all(each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters)
+    return all(
+        each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters
+    )
 
 
 def _nothing_needed(model: nn.Module, facts: Mapping[str, Facts]) -> bool:
@@ -172,7 +176,9 @@ def _main_guesses(
 ) -> Iterator[Guess]:
     library = library_guesses(model)
     layered = [*library, *entries(model)]
-    read_off = [] if library else [*contained(parameter.name, facts, None, model), *_lengthened(facts, parameter, model)]
+    read_off = (
+        [] if library else [*contained(parameter.name, facts, None, model), *_lengthened(facts, parameter, model)]
+    )
     named = list(_by_name(parameter, model, tables))
     found = [*read_off, *named]
     found += [each for each in layered if not each.floating or not named or len(each.shape) > 1]

@@ -452,6 +452,9 @@ class _Frame:
             if isinstance(left, Ref) and isinstance(right, Known) and getattr(right.value, "ndim", 0) == 2:
                 tell_size(left, -1, int(right.value.shape[0]), rank=left.facts.rank or 2)  # type: ignore[attr-defined]
             return None
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, Ref) and one.undo and not isinstance(other, Known | Ref):
+                return None  # an axis that was put in is there to be broadcast
         return left if isinstance(left, Ref) else right if isinstance(right, Ref) else None
 
     def unary(self, op: ast.unaryop, value: object) -> object:

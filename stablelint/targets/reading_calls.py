@@ -38,12 +38,80 @@ if TYPE_CHECKING:
     from stablelint.targets.reading import _Frame
 
 _SAME = frozenset(
-    ["to", "cuda", "cpu", "contiguous", "clone", "detach", "type", "type_as", "half", "double", "relu", "relu_", "tanh", "sigmoid", "abs", "neg", "clamp", "clamp_", "exp", "sin", "cos", "sqrt", "log", "square", "pow", "add", "sub", "mul", "div", "add_", "mul_", "softmax", "log_softmax", "dropout", "gelu", "silu", "leaky_relu", "elu", "requires_grad_", "checkpoint", "normalize", "layer_norm", "nan_to_num", "round", "floor"]
+    [
+        "to",
+        "cuda",
+        "cpu",
+        "contiguous",
+        "clone",
+        "detach",
+        "type",
+        "type_as",
+        "half",
+        "double",
+        "relu",
+        "relu_",
+        "tanh",
+        "sigmoid",
+        "abs",
+        "neg",
+        "clamp",
+        "clamp_",
+        "exp",
+        "sin",
+        "cos",
+        "sqrt",
+        "log",
+        "square",
+        "pow",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "add_",
+        "mul_",
+        "softmax",
+        "log_softmax",
+        "dropout",
+        "gelu",
+        "silu",
+        "leaky_relu",
+        "elu",
+        "requires_grad_",
+        "checkpoint",
+        "normalize",
+        "layer_norm",
+        "nan_to_num",
+        "round",
+        "floor",
+    ]
 )
 #: The position of a Feed that is one of the tensors which make a recurrent layer's state.
 PART_OF_STATE = 9
-_REDUCING = frozenset(["mean", "sum", "max", "min", "argmax", "std", "var", "norm", "prod", "logsumexp", "amax", "amin"])
-_REAL = frozenset(["sqrt", "log", "exp", "sigmoid", "tanh", "softmax", "log_softmax", "sin", "cos", "mul", "div", "normalize", "gelu", "silu", "matmul", "mm", "bmm"])
+_REDUCING = frozenset(
+    ["mean", "sum", "max", "min", "argmax", "std", "var", "norm", "prod", "logsumexp", "amax", "amin"]
+)
+_REAL = frozenset(
+    [
+        "sqrt",
+        "log",
+        "exp",
+        "sigmoid",
+        "tanh",
+        "softmax",
+        "log_softmax",
+        "sin",
+        "cos",
+        "mul",
+        "div",
+        "normalize",
+        "gelu",
+        "silu",
+        "matmul",
+        "mm",
+        "bmm",
+    ]
+)
 _PASSING = (
     nn.Identity,
     nn.modules.dropout._DropoutNd,
@@ -257,9 +325,7 @@ def of_function(name: str, args: list[object], kwargs: dict[str, object]) -> obj
     if name == "stack":
         return None
     if name == "einsum" and isinstance(first, Known):
-        operands = [
-            part for each in args[1:] for part in (each.parts if isinstance(each, Many) else (each,))
-        ]
+        operands = [part for each in args[1:] for part in (each.parts if isinstance(each, Many) else (each,))]
         for term, operand in zip(str(first.value).split("->")[0].split(","), operands, strict=False):
             if isinstance(operand, Ref) and "." not in term:
                 tell_rank(operand, len(term.strip()))
@@ -300,7 +366,11 @@ def of_function(name: str, args: list[object], kwargs: dict[str, object]) -> obj
     if name == "range":
         return Many((Known(0),))
     if name in ("zip", "enumerate"):
-        return Many((Many(tuple(_item(each) for each in args)),)) if name == "zip" else Many((Many((Known(0), _item(first))),))
+        return (
+            Many((Many(tuple(_item(each) for each in args)),))
+            if name == "zip"
+            else Many((Many((Known(0), _item(first))),))
+        )
     if name in ("int", "float") and isinstance(first, Size):
         return first
     if name in ("max", "min", "list", "tuple") and isinstance(first, Many | Ref):

@@ -69,6 +69,11 @@ def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Prop
         _any_numbers(proposal, text),
     ):
         found += source
+    names = [name for name, _ in proposal.items()]
+    blamed = {names[each] for each in outcome.blame.inputs if each < len(names)}
+    if blamed:  # a stable order: what changes an argument on the failing line is first
+        before = dict(proposal.items())
+        found.sort(key=lambda each: not any(each[name] != before[name] for name in blamed))
     agreeing = [_same_batch(proposal, each) for each in found]
     return [each for each in dict.fromkeys(agreeing) if each != proposal][:10]
 
@@ -266,7 +271,9 @@ def _axes(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> 
     inputs = [names[each] for each in outcome.blame.inputs if each < len(names)]
     name = next((each for each in inputs if proposal[each].shape), proposal.main)
     guess = proposal[name]
-    three = re.search(r"must be an? (\d)-?D (?:tensor|matri)|expected (\d) dims|Expected (\d)D|expects? an? (\d)-?D", text)
+    three = re.search(
+        r"must be an? (\d)-?D (?:tensor|matri)|expected (\d) dims|Expected (\d)D|expects? an? (\d)-?D", text
+    )
     wanted = next((int(match[1]) for match in (unpack, axes, equation) if match), None)
     if wanted is None and three is not None:
         wanted = int(next(each for each in three.groups() if each))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import nn
 
 from stablelint.targets.attempt import Outcome
-from stablelint.targets.guess import Guess, Proposal, leaves
+from stablelint.targets.guess import LENGTH, Guess, Proposal, leaves
 from stablelint.targets.proposals import value_for
 
 _NO_TENSOR = re.compile(
@@ -37,14 +37,14 @@ def said(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> I
 
 def _given(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> Iterator[Proposal]:
     """An argument that is None where something is wanted."""
-    if "NoneType" not in text:
+    if "NoneType" not in text and not isinstance(outcome.error, AssertionError | ValueError):
         return
     parameters = inspect.signature(model.forward).parameters
     for name in outcome.blame.missing:
         if name in parameters:
             yield proposal.changed({name: value_for(name, _data(proposal), model)})
     for name, guess in proposal.items():
-        if guess.kind == "value" and guess.value is None:
+        if guess.kind == "value" and guess.value is None and "NoneType" in text:
             yield proposal.changed({name: value_for(name, _data(proposal), model)})
 
 
@@ -52,8 +52,8 @@ def _numbers(proposal: Proposal, blamed: list[str], text: str) -> Iterator[Propo
     """A number or nothing where a tensor was given, a tensor where a container was given."""
     for name in blamed:
         guess = proposal[name]
-        if _NO_TENSOR.search(text) and guess.shape and name != proposal.main:
-            for value in (None, False, 1):
+        if _NO_TENSOR.search(text) and guess.shape and (name != proposal.main or len(proposal.items()) == 1):
+            for value in (LENGTH,) if name == proposal.main else (None, False, 1):
                 yield proposal.changed({name: Guess("value", value=value)})
             yield proposal.changed({name: Guess("numbers", guess.shape[:1], 1)})
         if _NO_CONTAINER.search(text) and guess.parts:
@@ -84,7 +84,9 @@ def _states(proposal: Proposal, text: str) -> Iterator[Proposal]:
                 yield proposal.changed({name: changed})
             elif guess.kind == "normal" and len(guess.shape) == 2 and name != proposal.main:
                 yield proposal.changed({name: replace(guess, shape=wanted)})
-    if re.search(r"hx should be a tuple|hidden.* tuple|expected .* LSTM|not enough values to unpack \(expected 2", text):
+    if re.search(
+        r"hx should be a tuple|hidden.* tuple|expected .* LSTM|not enough values to unpack \(expected 2", text
+    ):
         for name, guess in proposal.items():
             if name != proposal.main and guess.floating:
                 yield proposal.changed({name: Guess("tuple", parts=(("h", guess), ("c", guess)))})

@@ -87,10 +87,14 @@ def _fed(name: str, feed: Feed, model: nn.Module, main: Guess | None) -> list[Gu
         return found
     found = [each.resized(0, batch) for each in found if each.shape]
     alike = [each for each in found if main is not None and len(each.shape) == len(main.shape)]
+    if main is not None and main.kind == "ids" and len(main.shape) == 2:
+        alike = [each for each in found if len(each.shape) == 3]  # features of other tokens
     if main is not None and len(main.shape) == 3 and main.kind == "normal":
         alike = [each.resized(1, main.shape[1]) if isinstance(layer, nn.Linear) else each for each in alike]
     if main is not None and len(main.shape) == 4:
-        alike = [each if len(each.shape) < 4 else replace(each, shape=(*each.shape[:2], *main.shape[2:])) for each in alike]
+        alike = [
+            each if len(each.shape) < 4 else replace(each, shape=(*each.shape[:2], *main.shape[2:])) for each in alike
+        ]
     return [*alike, *(each for each in found if each not in alike)][:6]
 
 
@@ -121,7 +125,11 @@ def _state(layer: nn.Module, main: Guess | None, *, whole: bool) -> Guess:
     pair = isinstance(layer, nn.LSTM | nn.LSTMCell)
     if isinstance(layer, nn.RNNBase):
         if not layer.batch_first and main is not None and len(main.shape) > 1:
-            batch = main.shape[1] if (len(main.shape) in (2, 3) and main.kind != "normal") or len(main.shape) == 3 else batch
+            batch = (
+                main.shape[1]
+                if (len(main.shape) in (2, 3) and main.kind != "normal") or len(main.shape) == 3
+                else batch
+            )
         size = int(layer.proj_size or layer.hidden_size)
         shape = (layer.num_layers * (2 if layer.bidirectional else 1), batch, size)
     state = Guess("zeros", shape)
@@ -183,7 +191,8 @@ def _of_rank(name: str, facts: Facts, main: Guess | None) -> list[Guess]:
     else:
         batch = main.shape[0] if main is not None and main.shape else None
         few = [_FEW.get(each.lower()) for each in facts.axis_names]
-        heads = rank == 4 and len(few) == 4 and any(few[2:])
+        image = facts.axis_names[-1:] and facts.axis_names[-1].lower() in ("w", "width")
+        heads = rank == 4 and len(few) == 4 and any(few[2:]) and not image
         shapes = {
             1: [(batch or VECTOR_BATCH,)],
             2: [(batch or VECTOR_BATCH, _WIDTH)],
