@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -22,17 +21,16 @@ from stablelint.targets.classes import is_abstract, main_classes, module_classes
 from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
 from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
+from stablelint.targets.evidence.tensors import seen_calls
+from stablelint.targets.hints import Hint
 from stablelint.targets.imports.placeholder import PlaceholderUse, forget, stood_in_for, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer
 from stablelint.targets.library import library_model
 from stablelint.targets.loading import importable, load_file, load_module, settle
+from stablelint.targets.methods import remark_of
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.source import Built, Candidate, First, Source, construct, made_inputs, materialise, observed
 from stablelint.targets.spec import LIBRARIES, Parts, Request, shown, split
-
-if TYPE_CHECKING:
-    pass
-
 
 #: How many ways to construct a class are tried when its forward pass accepts no inputs.
 _MOST_PLANS = 4
@@ -183,6 +181,8 @@ def _built(source: Source) -> Built:
     source.first = None
     attempts = Attempts(model, lambda: construct(source, 0, observe=False)[0])
     maker, remark, loss = _maker(source, model, attempts)
+    method = remark_of(model)
+    remarks += (method,) if method else ()
     inputs = made_inputs(source, maker, 0, model)
     materialise(model, inputs)
 
@@ -258,7 +258,26 @@ def _maker(source: Source, model: nn.Module, attempts: Attempts) -> tuple[Maker,
         told = from_library(source.library, model, attempts)
         if told is not None:
             return *told, loss
-    return *infer(model, attempts, source.name, in_file=source.module is not None), loss
+    return *infer(model, attempts, source.name, in_file=source.module is not None, hints=_seen(source)), loss
+
+
+_KINDS = {"normal": "float", "ids": "int", "false": "bool"}
+
+
+def _seen(source: Source) -> list[Hint]:
+    """The arguments of the call of the model in the repository that tells most of them."""
+    if source.reader is None or not (inspect.isroutine(source.found.value) or inspect.isclass(source.found.value)):
+        return []
+    for call in seen_calls(source.found.value, source.reader):
+        where = call.where.removeprefix("the call in ")
+        given = [(None, position, each) for position, each in enumerate(call.args)]
+        named = [(name, None, each) for name, each in call.kwargs.items()]
+        return [
+            Hint(name, position, each.shape, _KINDS.get(each.kind or ""), each.high, where)
+            for name, position, each in (*given, *named)
+            if each is not None
+        ]
+    return []
 
 
 def _without_parts(sources: list[Source]) -> list[Source]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from stablelint.errors import StablelintError, WorkerError
+from stablelint.targets import guard
 from stablelint.targets.processes import adopt_orphans, die_with, kill, may_fork, reap
 
 #: Seconds between two looks at whether the parent is still there.
@@ -179,7 +180,10 @@ def _begin(scratch: Path, number: int) -> None:
     ``scratch`` is an empty folder that is removed when the job has ended, ``number`` counts the jobs.
     """
     scratch.mkdir(parents=True)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # these processes talk to others, on other machines too
+        os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+    else:
+        guard.settle(scratch)
     # Each process has a state of its own here, and a report must not depend on it.
     random.seed(0)
     if "numpy" in sys.modules:

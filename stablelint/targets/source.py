@@ -25,6 +25,7 @@ from stablelint.targets.inputs import Loss, Maker, input_seed
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.lightning import network
 from stablelint.targets.loading import entered, sentence
+from stablelint.targets.methods import through
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
@@ -115,7 +116,7 @@ def construct(
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
     source.absent = absent
-    return network(model), origins
+    return through(network(model)), origins
 
 
 def made_inputs(source: Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
