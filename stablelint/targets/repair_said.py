@@ -17,7 +17,8 @@ from stablelint.targets.proposals import value_for
 _NO_TENSOR = re.compile(
     r"Boolean value of Tensor|cannot be interpreted as an integer|only integer tensors of a single element|"
     r"'Tensor' object is not callable|must be int, not Tensor|can't convert .* to|only one element tensors|"
-    r"must be tuple of ints, but found element of type Tensor|argument '\w+' .*must be (int|float|bool|Number), not Tensor"
+    r"must be tuple of ints, but found element of type Tensor|"
+    r"argument '\w+' .*must be (int|float|bool|Number), not Tensor"
 )
 _NO_CONTAINER = re.compile(r"'(tuple|list|dict)' object has no attribute|must be Tensor, not (tuple|list|dict)")
 
