@@ -122,10 +122,12 @@ def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> It
     """
     import torch
 
+    from stablelint.targets.build import seed_everything
     from stablelint.targets.vary import vary
 
     request, target, question, config, finished = payload
     torch.set_num_threads(1)
+    seed_everything(0)
     variation = vary(request, target, question.argument)
     values = question.values(variation.present)
     yield "present", variation.present, None
@@ -169,10 +171,11 @@ def _built(
     """Built models, with a start event before and a failed report in place of each that cannot be built."""
     import torch
 
-    from stablelint.targets.build import candidates
+    from stablelint.targets.build import candidates, seed_everything
 
     request, config, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
+    seed_everything(0)  # for what an import draws
     found = candidates(request, real=real, checkpoint=config.checkpoint)
     config.require_one_model([candidate.name for candidate in found])
     for candidate in found:
