@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import random
@@ -15,19 +16,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
+from stablelint.errors import BuildTargetError, ImportTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.discover import Found, discover, named, no_model
+from stablelint.targets.imports.left_out import record, stood_in
+from stablelint.targets.imports.placeholder import NOT_INSTALLED, Reason, marker, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
-from stablelint.targets.loading import entered, importable, load_file, load_module, sentence, settle
+from stablelint.targets.loading import Loaded, entered, importable, load_file, load_module, lost, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
-from stablelint.targets.spec import LIBRARIES, Parts, Request, split
+from stablelint.targets.spec import LIBRARIES, Parts, Request, shown, split
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
@@ -74,12 +77,13 @@ class _Source:
     found: Found
     module: ModuleType | None
     imported: Origins | None
-    folders: tuple[Path, ...] = field(default_factory=entered)
+    folders: tuple[tuple[Path, ...], tuple[Path, ...]] = field(default_factory=entered)
     shared: bool = False
     real: bool = False
     virtual: bool = False
     checkpoint: Path | None = None
     library: LibraryModel | None = None
+    touched: dict[Reason, None] = field(default_factory=dict, repr=False)
     first: _First | TargetError | None = field(default=None, repr=False)
 
 
@@ -99,15 +103,17 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     parts = split(request.spec)
     if parts.kind in LIBRARIES:
         assert parts.name is not None
-        importable(Path.cwd())
+        importable((Path.cwd(),))
         library = library_model(parts.kind, parts.name, dict(parts.kwargs))
         found = Found(parts.name, "factory", library.make, library.make)
         return [_candidate(_Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
     # Models at module level are built by the import.
     with _observed(None) as origins:
-        module = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
-    text = _text(module)
+        loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    module, text = loaded.module, loaded.source
     if parts.name is not None:
+        if (gone := lost(loaded, parts.name.partition(".")[0])) is not None:
+            raise ImportTargetError(f"{parts.source} has no {parts.name}: {gone}")
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
         name = f"{parts.source}:{found.name}"
         return [_candidate(_Source(name, found, module, origins, real=real, checkpoint=checkpoint))]
@@ -119,8 +125,15 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     for source in sources:
         source.shared = len(sources) > 1
     if not sources and not request.swept:
-        raise BuildTargetError(no_model(parts.source, module))
+        raise BuildTargetError(_lost_class(loaded) or no_model(parts.source, module))
     return [_candidate(source) for source in sources]
+
+
+def _lost_class(loaded: Loaded) -> str | None:
+    """The sentence for a file whose class could not be defined."""
+    names = [node.name for node in loaded.tree.body if isinstance(node, ast.ClassDef)] if loaded.tree else []
+    gone = next((left for name in names if (left := lost(loaded, name)) is not None), None)
+    return None if gone is None else f"{gone}; {shown(gone.file)} defines no other model that can be built"
 
 
 def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
@@ -155,6 +168,7 @@ def _candidate(source: _Source) -> Candidate:
 
 def _built(source: _Source) -> Built:
     importable(*source.folders)
+    since = marker()
     if isinstance(source.first, TargetError):
         raise source.first
     model, origins, remarks = source.first or _build(source)
@@ -168,6 +182,8 @@ def _built(source: _Source) -> Built:
         assert origins is not None  # the first build is observed
         remarks += fill(model, origins, source.checkpoint, source.name)
 
+    remarks += ((remark,) if remark else ()) + _stood_in(source, touched(since))
+
     def rebuild(seed: int) -> tuple[nn.Module, Inputs]:
         if source.checkpoint is not None:  # trained weights and random ones have no common mean
             return model, _inputs(source, maker, seed, model)
@@ -176,7 +192,14 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    return Built(source.name, model, inputs, origins, remarks + ((remark,) if remark else ()), rebuild, loss)
+    return Built(source.name, model, inputs, origins, remarks, rebuild, loss)
+
+
+def _stood_in(source: _Source, lately: tuple[Reason, ...]) -> tuple[str, ...]:
+    """What the model's file lacks, and what the model touched of anything that is missing."""
+    own = record(source.module.__file__) if source.module is not None else None
+    lacks = [] if own is None else [*(each for each in own.reasons if each.text == NOT_INSTALLED), *own.used]
+    return stood_in([*lacks, *source.touched, *lately])
 
 
 def _build(source: _Source) -> _First:
@@ -233,12 +256,14 @@ def _construct(
     """A fresh model and what was observed at its building; without ``observe`` an instance is copied."""
     found = source.found
     seed_everything(seed)
+    since = marker()
     with sentence(BuildTargetError, "while the model is built", source.name):
         if found.kind == "instance":
             return (found.value if observe else copy.deepcopy(found.value)), source.imported
         observed = _observed(source.imported, allocate=allocate, most=most) if observe else nullcontext()
         with observed as origins:
             model = found.make()
+    source.touched.update(dict.fromkeys(touched(since)))
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
     return network(model), origins
@@ -309,10 +334,3 @@ def _observed(
     from stablelint.trace import observe_build
 
     return observe_build(origins, allocate=allocate, most=most)
-
-
-def _text(module: ModuleType) -> str | None:
-    try:
-        return inspect.getsource(module)
-    except (OSError, TypeError):
-        return None

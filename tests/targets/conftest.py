@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stablelint.targets import loading
+from stablelint.targets.imports import finder
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +19,9 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     path, argv, modules = list(sys.path), list(sys.argv), set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "_home", None)
-    monkeypatch.setattr(loading, "_folders", ())
+    monkeypatch.setattr(loading, "_folders", ((), ()))
     yield tmp_path
+    finder.remove()
     sys.path[:], sys.argv[:] = path, argv
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
