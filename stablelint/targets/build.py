@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import inspect
 import random
@@ -16,21 +15,30 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from stablelint.errors import BuildTargetError, ImportTargetError, InputTargetError, TargetError, did_you_mean
+from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.discover import Found, discover, named, no_model
-from stablelint.targets.imports.left_out import record, stood_in
-from stablelint.targets.imports.placeholder import NOT_INSTALLED, Reason, marker, touched
+from stablelint.targets.imports.left_out import stood_in_for
+from stablelint.targets.imports.placeholder import Reason, marker, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
-from stablelint.targets.loading import Loaded, entered, importable, load_file, load_module, lost, sentence, settle
+from stablelint.targets.loading import (
+    entered,
+    importable,
+    load_file,
+    load_module,
+    lost_class,
+    require,
+    sentence,
+    settle,
+)
 from stablelint.targets.size import most_parameters, ran_out, too_large
-from stablelint.targets.spec import LIBRARIES, Parts, Request, shown, split
+from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
@@ -112,8 +120,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
         loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     module, text = loaded.module, loaded.source
     if parts.name is not None:
-        if (gone := lost(loaded, parts.name.partition(".")[0])) is not None:
-            raise ImportTargetError(f"{parts.source} has no {parts.name}: {gone}")
+        require(loaded, parts.name, parts.source)
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
         name = f"{parts.source}:{found.name}"
         return [_candidate(_Source(name, found, module, origins, real=real, checkpoint=checkpoint))]
@@ -125,15 +132,8 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     for source in sources:
         source.shared = len(sources) > 1
     if not sources and not request.swept:
-        raise BuildTargetError(_lost_class(loaded) or no_model(parts.source, module))
+        raise BuildTargetError(lost_class(loaded) or no_model(parts.source, module))
     return [_candidate(source) for source in sources]
-
-
-def _lost_class(loaded: Loaded) -> str | None:
-    """The sentence for a file whose class could not be defined."""
-    names = [node.name for node in loaded.tree.body if isinstance(node, ast.ClassDef)] if loaded.tree else []
-    gone = next((left for name in names if (left := lost(loaded, name)) is not None), None)
-    return None if gone is None else f"{gone}; {shown(gone.file)} defines no other model that can be built"
 
 
 def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
@@ -182,7 +182,7 @@ def _built(source: _Source) -> Built:
         assert origins is not None  # the first build is observed
         remarks += fill(model, origins, source.checkpoint, source.name)
 
-    remarks += ((remark,) if remark else ()) + _stood_in(source, touched(since))
+    remarks += ((remark,) if remark else ()) + stood_in_for(source.module, (*source.touched, *touched(since)))
 
     def rebuild(seed: int) -> tuple[nn.Module, Inputs]:
         if source.checkpoint is not None:  # trained weights and random ones have no common mean
@@ -193,13 +193,6 @@ def _built(source: _Source) -> Built:
         return fresh, made
 
     return Built(source.name, model, inputs, origins, remarks, rebuild, loss)
-
-
-def _stood_in(source: _Source, lately: tuple[Reason, ...]) -> tuple[str, ...]:
-    """What the model's file lacks, and what the model touched of anything that is missing."""
-    own = record(source.module.__file__) if source.module is not None else None
-    lacks = [] if own is None else [*(each for each in own.reasons if each.text == NOT_INSTALLED), *own.used]
-    return stood_in([*lacks, *source.touched, *lately])
 
 
 def _build(source: _Source) -> _First:

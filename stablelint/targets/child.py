@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from stablelint.errors import StablelintError, WorkerError
+from stablelint.targets import guard
 
 
 def main(argv: list[str]) -> None:
-    """Serve jobs; ``argv`` is [_, root, job fd, event fd, modules to import first...]."""
+    """Serve jobs; ``argv`` is [_, root, job fd, event fd, scratch folder, modules to import first...]."""
     job_fd, event_fd = int(argv[2]), int(argv[3])
     for fd in (job_fd, event_fd):
         os.set_inheritable(fd, False)
@@ -30,10 +32,11 @@ def main(argv: list[str]) -> None:
     # When the system runs out of memory before our parent notices, it shall end this process and no other.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(os.getppid(), argv[4]), daemon=True).start()
     jobs, events = Connection(job_fd, writable=False), Connection(event_fd, readable=False)
-    for name in argv[4:]:
+    for name in argv[5:]:
         importlib.import_module(name)
+    guard.settle(Path(argv[4]))
     events.send(("ready", None))
     while True:
         try:
@@ -42,6 +45,7 @@ def main(argv: list[str]) -> None:
             break
         _send(events, _serve(events, job, payload))
         gc.collect()
+    shutil.rmtree(argv[4], ignore_errors=True)
     # Threads and exit handlers that user code left behind must not keep this process.
     os._exit(0)
 
@@ -75,8 +79,9 @@ def _send(events: Connection, message: tuple[str, Any]) -> None:
         os._exit(1)
 
 
-def _die_with_parent(parent: int) -> None:
+def _die_with_parent(parent: int, scratch: str) -> None:
     """A child in an endless loop would outlive a parent that was killed: watch for it."""
     while os.getppid() == parent:
         time.sleep(1)
+    shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)

@@ -33,7 +33,8 @@ __all__ = [
     "is_users",
     "load_file",
     "load_module",
-    "lost",
+    "lost_class",
+    "require",
     "sentence",
     "settle",
     "short",
@@ -127,11 +128,18 @@ def load_file(path: Path) -> Loaded:
     return _loaded(module, known)
 
 
-def lost(loaded: Loaded, name: str) -> LeftOut | None:
-    """The statement of the loaded file that would have bound ``name`` and was left out."""
-    if hasattr(loaded.module, name):
-        return None
-    return next((each for each in loaded.left_out if name in each.names and each.file == loaded.module.__file__), None)
+def require(loaded: Loaded, name: str, where: str) -> None:
+    """Raise ImportTargetError when ``name`` (of ``where``) is missing because a statement was left out."""
+    gone = _lost(loaded, name.partition(".")[0])
+    if gone is not None:
+        raise ImportTargetError(f"{where} has no {name}: {gone}")
+
+
+def lost_class(loaded: Loaded) -> str | None:
+    """The sentence for a file whose class could not be defined, None when all of them are there."""
+    names = [node.name for node in loaded.tree.body if isinstance(node, ast.ClassDef)] if loaded.tree else []
+    gone = next((left for name in names if (left := _lost(loaded, name)) is not None), None)
+    return None if gone is None else f"{gone}; {shown(gone.file)} defines no other model that can be built"
 
 
 def load_module(dotted: str) -> Loaded:
@@ -191,6 +199,13 @@ def describe(error: BaseException, when: str, subject: Path | str) -> str:
 def _innermost(error: BaseException) -> traceback.FrameSummary | None:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
     return frames[-1] if frames else None
+
+
+def _lost(loaded: Loaded, name: str) -> LeftOut | None:
+    """The statement of the loaded file that would have bound ``name`` and was left out."""
+    if hasattr(loaded.module, name):
+        return None
+    return next((each for each in loaded.left_out if name in each.names and each.file == loaded.module.__file__), None)
 
 
 def _in_package(path: Path) -> ModuleType | None:

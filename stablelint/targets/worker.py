@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Worker:
         self._events: Connection | None = None
         self._captured: IO[bytes] | None = None
         self._looked = 0.0
+        self._scratch: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +100,9 @@ class Worker:
             if handle is not None:
                 handle.close()
         self._jobs = self._events = self._captured = None
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def captured(self) -> str:
         """What the child has written to its stdout and stderr so far (at most the last 64 KiB)."""
@@ -117,7 +122,9 @@ class Worker:
         output = os.open(path, os.O_WRONLY | os.O_APPEND)  # append: the file can be truncated under the writer
         os.unlink(path)  # noqa: PTH108
         self._captured = os.fdopen(fd, "rb", buffering=0)
-        command = [sys.executable, "-P", "-c", _BOOTSTRAP, _ROOT, str(job_read), str(event_write), *self.preload]
+        self._scratch = tempfile.mkdtemp(prefix="stablelint-")
+        fds = (str(job_read), str(event_write))
+        command = [sys.executable, "-P", "-c", _BOOTSTRAP, _ROOT, *fds, self._scratch, *self.preload]
         try:
             self._process = subprocess.Popen(
                 command,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -266,10 +267,14 @@ def test_where_weights_came_from_is_observed(write: Write) -> None:
     assert (name, site and site.line) == ("ones_", 12)
 
 
-def test_importing_names_the_line_that_raises(write: Write) -> None:
-    write("model.py", "def inner():\n    raise ValueError('two\\nlines')\ninner()\n")
-    with pytest.raises(ImportTargetError, match=r"^model.py:4 raises ValueError: two lines while it is imported$"):
+def test_a_class_that_cannot_be_defined_is_named_with_its_error(write: Write) -> None:
+    source = "def inner():\n    raise ValueError('two\\nlines')\nclass Broken(nn.Module):\n    width = inner()\n"
+    write("model.py", source)
+    sentence = "line 5 of model.py was left out (raises ValueError: two lines): it binds Broken"
+    with pytest.raises(BuildTargetError, match=re.escape(sentence)):
         candidates(Request("model.py"))
+    with pytest.raises(ImportTargetError, match=re.escape(f"model.py has no Broken: {sentence}")):
+        candidates(Request("model.py:Broken"))
 
 
 def test_building_names_the_line_that_raises(write: Write) -> None:
@@ -281,8 +286,11 @@ def test_building_names_the_line_that_raises(write: Write) -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("import sys\nsys.exit(3)\n", "model.py:2 calls sys.exit(3) while it is imported"),
-        ("import nowhere_to_be_found\n", "model.py:1 imports nowhere_to_be_found, which cannot be found"),
+        ("import sys\nsys.exit(3)\n", "model.py defines no model"),
+        (
+            "import nowhere_to_be_found\ndef build():\n    return nowhere_to_be_found.net()\n",
+            "model.py:3 uses nowhere_to_be_found.net, which is not installed; install nowhere_to_be_found",
+        ),
         ("def build(:\n", "model.py:1 is not valid Python"),
         ("def build(): raise SystemExit\n", "model.py:1 calls sys.exit() while the model is built"),
     ],

@@ -14,7 +14,7 @@ from stablelint.targets.imports.importing import Importer
 from stablelint.targets.imports.left_out import ONLY_A_SCRIPT, LeftOut, Record, TooLong, begin, why
 from stablelint.targets.imports.limits import at_most
 from stablelint.targets.imports.names import at_top, bound, root
-from stablelint.targets.imports.placeholder import Placeholder, PlaceholderUse, marker, touched
+from stablelint.targets.imports.placeholder import Placeholder, PlaceholderUse, marker, stand_in_for, touched
 from stablelint.targets.imports.selection import Selection, is_effect, is_script_guard, select
 
 _SECONDS = 5.0  # of a statement that makes a value
@@ -182,7 +182,7 @@ class _Execution:
         self.record.left_out.append(LeftOut(node.lineno, names, why(error), self.file))
         if isinstance(error, PlaceholderUse):
             for name in names:
-                self.namespace.setdefault(name, Placeholder(name, error.reason))
+                self.namespace.setdefault(name, stand_in_for(name, error.reason))
 
 
 class _Without(ast.NodeTransformer):

@@ -13,7 +13,7 @@ from stablelint.targets.imports.folders import is_users
 from stablelint.targets.imports.left_out import Record, record, why
 from stablelint.targets.imports.limits import at_most
 from stablelint.targets.imports.names import bound, read
-from stablelint.targets.imports.placeholder import NOT_INSTALLED, Placeholder, PlaceholderUse, Reason
+from stablelint.targets.imports.placeholder import NOT_INSTALLED, PlaceholderUse, Reason, stand_in_for
 from stablelint.targets.imports.relative import is_made_up, readable
 from stablelint.targets.spec import shown
 
@@ -91,7 +91,7 @@ class Importer:
             self._stand_in(name, f"{readable(owner)}.{name}", reason)
 
     def _stand_in(self, name: str, path: str, reason: Reason) -> None:
-        self.namespace[name] = Placeholder(path, reason)
+        self.namespace[name] = stand_in_for(path, reason)
         self.record.stood_in(reason)
 
     def _undefined(self) -> frozenset[str]:

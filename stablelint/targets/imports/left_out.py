@@ -74,6 +74,13 @@ def stood_in(reasons: Iterable[Reason]) -> tuple[str, ...]:
     return (f"{listed} {verbs[0]} not installed and {verbs[1]} stood in for", *others)
 
 
+def stood_in_for(module: ModuleType | None, touched: Iterable[Reason]) -> tuple[str, ...]:
+    """The same for a model: what its file lacks, and what it ``touched`` of anything that is missing."""
+    own = record(module.__file__) if module is not None else None
+    lacks = [] if own is None else [*(each for each in own.reasons if each.text == NOT_INSTALLED), *own.used]
+    return stood_in([*lacks, *touched])
+
+
 def begin(file: str) -> Record:
     """A new record for a file that is about to be executed."""
     _records[file] = Record()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,29 @@ def touch(reason: Reason, file: str | None = None) -> None:
     by = file or _place()[0]
     if by is not None:
         _touches.append((reason, by))
+
+
+class SilentLogger(logging.Logger):
+    """In place of a logger that could not be made: it says nothing, which changes no model."""
+
+    def __init__(self, name: str = "missing") -> None:
+        super().__init__(name, level=logging.CRITICAL + 1)
+        self.addHandler(logging.NullHandler())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._nothing
+
+    def _nothing(self, *_args: Any, **_kwargs: Any) -> None:
+        """What other logging packages offer beyond Python's own."""
+
+
+def stand_in_for(path: str, reason: Reason) -> Any:
+    """What takes the place of a missing object: a placeholder, or a silent logger for what is called like one."""
+    if path.rpartition(".")[2].lower().strip("_") in ("log", "logger"):
+        return SilentLogger()
+    return Placeholder(path, reason)
 
 
 class Placeholder:
