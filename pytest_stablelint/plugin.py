@@ -21,15 +21,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Refuse a marker with wrong arguments, or one that does nothing, while tests are collected."""
-    definition = metafunc.definition
-    own = [mark for mark in definition.own_markers if mark.name == "stability"]
-    problem = _problem(definition)
-    if own and "stablelint" not in metafunc.fixturenames and not problem:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test whose marker has wrong arguments, or does nothing: that test and no other."""
+    if item.get_closest_marker("stability") is None:
+        return
+    uses = "stablelint" in getattr(item, "fixturenames", ())
+    own = any(mark.name == "stability" for mark in item.own_markers)
+    if not uses and not own:  # the marker of a class or module is for those of its tests that use the fixture
+        return
+    problem = _problem(item)
+    if not uses and not problem:
         problem = "checks nothing here: the test does not use the fixture 'stablelint'"
     if problem:
-        raise pytest.Collector.CollectError(f"{definition.nodeid}: the marker stability {problem}")
+        pytest.fail(f"{item.nodeid}: the marker stability {problem}", pytrace=False)
 
 
 @pytest.fixture(name="stablelint")
@@ -38,9 +43,6 @@ def _stablelint(request: pytest.FixtureRequest) -> Stablelint:
     from pytest_stablelint.assertion import Stablelint
     from pytest_stablelint.benchmark import recorder
 
-    problem = _problem(request.node)  # a mark of one parameter set is not there yet when tests are generated
-    if problem:
-        pytest.fail(f"{request.node.nodeid}: the marker stability {problem}", pytrace=False)
     return Stablelint(request.config.rootpath, _settings(request.node), recorder(request))
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stablelint.config import Config
-from stablelint.errors import NO_GRADIENT, TargetError, TraceTargetError, WorkerError
+from stablelint.errors import TargetError, TraceTargetError, WorkerError, no_gradient
 from stablelint.finding import Finding, Point, Report, Sweep, TargetReport
 from stablelint.inputs import Inputs
 from stablelint.judge import Found, judge
@@ -125,7 +125,7 @@ def evidence(
     first, _ = supply(model, inputs, loss=loss, batches=batches and 1)
     found = trace(model, first, origins=origins)
     if found.graph.flow.sink is None:
-        raise TraceTargetError(NO_GRADIENT)
+        raise TraceTargetError(no_gradient(found.output))
     graph = found.graph
     if loss is not None:
         from stablelint.probe.given_loss import with_loss
@@ -186,12 +186,13 @@ def check(
     ``on_progress(done, total, name)`` is called when a target starts. With ``skip_without_model`` it is no failure
     that a file defines no model. ``what_if`` are sweeps as on the command line (``depth=96``), predicted for each
     target that could be checked. Raises UsageError for a spec or a sweep that makes no sense; everything else that
-    goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`.
+    goes wrong with a target is a failed :class:`~stablelint.finding.TargetReport`, or a skipped one in a file that
+    nobody chose for its models.
     """
     from stablelint import rulebook
     from stablelint.report.source import read_source
     from stablelint.suppress import suppress_report
-    from stablelint.targets.spec import expand
+    from stablelint.targets.spec import expand, looked_into
 
     config = config or Config()
     questions = parse(what_if)
@@ -203,12 +204,19 @@ def check(
             if on_progress is not None:
                 on_progress(done, len(requests), request.spec)
             started = functools.partial(on_progress, done, len(requests)) if on_progress is not None else None
-            checked = list(_events(worker, "stablelint.jobs:check", request, config, started))
+            events = _events(worker, "stablelint.jobs:check", request, config, started)
+            checked = [_excused(report, request, config) for report in events]
             reports += [_with_sweeps(worker, request, report, questions, config, started) for report in checked]
-    report = Report(tuple(reports), probed=config.probe)
+    report = Report(tuple(reports), config.probe, *looked_into(specs, requests))
     known = {word for rule in rulebook.rules() for word in (rule.code, rule.name)}
     active = {word for rule in rulebook.rules() if config.enabled(rule) for word in (rule.code, rule.name)}
     return suppress_report(report, read_source, known, active=active)
+
+
+def _excused(report: TargetReport, request: Request, config: Config) -> TargetReport:
+    """A report, skipped in the place of failed where nobody chose its file; a checkpoint is for a chosen model."""
+    excused = request.swept and config.checkpoint is None and report.status == "failed"
+    return replace(report, status="skipped") if excused else report
 
 
 def probe(spec: str, config: Config | None = None) -> list[tuple[str, Comparison, tuple[str, ...]]]:
@@ -233,6 +241,8 @@ def _measured(job: str, spec: str, config: Config | None) -> list[tuple[str, Any
         for request in expand([spec]):
             for result in _events(worker, job, request, config, None):
                 if isinstance(result, TargetReport):
+                    if result.status == "skipped":
+                        continue
                     raise TargetError(result.reason or "it cannot be measured")
                 measured.append(result)
     return measured
@@ -246,7 +256,7 @@ def _worker(config: Config) -> Worker:
 
 def _events(worker: Worker, job: str, request: Request, config: Config, on_start: Progress | None) -> Iterator[Any]:
     """The results of one request; a target that takes its process down is failed, the rest go on in a new one."""
-    finished: list[str] = []
+    finished: list[tuple[str, tuple[str, ...]]] = []
     while True:
         current: str | None = None
         try:
@@ -256,7 +266,7 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
                     if on_start is not None:
                         on_start(name)
                     continue
-                finished.append(name)
+                finished.append((name, getattr(result, "models", ())))
                 current = None
                 yield result
             return
@@ -264,7 +274,7 @@ def _events(worker: Worker, job: str, request: Request, config: Config, on_start
             yield TargetReport(current or request.spec, status="failed", reason=str(error))
             if current is None or not isinstance(error, WorkerError):
                 return
-            finished.append(current)
+            finished.append((current, ()))
 
 
 def _with_sweeps(

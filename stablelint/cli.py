@@ -16,7 +16,7 @@ import click
 
 from stablelint import __version__, ranks
 from stablelint.errors import StablelintError, TargetError, UsageError
-from stablelint.options import curvature_options, deep_option, plot_option, together
+from stablelint.options import check_options, curvature_options, plot_option, run_options
 from stablelint.report import FORMATS, View, terminal
 
 _CLEAN, _FOUND, _FAILED = 0, 1, 2
@@ -87,30 +87,13 @@ def main(**_: Any) -> None:
 
 
 _colour_option = click.option("--color/--no-color", "colour", default=None, help="Default: only on a terminal.")
-_run_options = together(
-    deep_option,
-    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds that the probe averages over."),
-    click.option(
-        "--checkpoint",
-        type=click.Path(exists=True, path_type=Path),
-        help="Weights of the one model: safetensors, a torch file, an index or their folder.",
-    ),
-    click.option("--timeout", type=float, metavar="S", help="Seconds that one target may take."),
-    click.option("--memory", type=float, metavar="GIB", help="Memory that one target may take."),
-    click.option(
-        "--config",
-        "config_file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Read [tool.stablelint] from this file.",
-    ),
-    click.option("--no-config", is_flag=True, help="Read no pyproject.toml."),
-)
 
 
 @main.command(
     epilog="""\b
 Targets:
   model.py                   every model that the file defines
+  folder/                    every model of every file below it
   model.py:build             one class or factory of the file
   package.module:factory     the same, imported
   torchvision:resnet18       an architecture by name, also timm:NAME
@@ -128,23 +111,12 @@ Sweeps, of an integer argument of the factory, class or configuration:
   --what-if depth=12,24,30   these
 \b
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 a target or the
-command could not be checked.
+command could not be checked; what a folder holds and cannot be is shown.
 """
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("--probe/--no-probe", default=None, help="Also measure: a few backward passes.")
-@click.option(
-    "--what-if", multiple=True, metavar="ARG=N", help="Predict a sweep of an integer argument: depth=96 (see below)."
-)
-@click.option("--select", multiple=True, metavar="RULE", help="Only these rules (code, SL4 or name).")
-@click.option("--extend-select", multiple=True, metavar="RULE", help="These rules as well.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", help="Default: text.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
-@click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Lowest level of exit code 1 (error).")
-@click.option("--skip-without-model", is_flag=True, help="Pass over files that define no model.")
-@click.option("-v", "--verbose", is_flag=True, help="Show notes, too.")
-@_run_options
+@check_options
+@run_options
 @_colour_option
 def check(
     targets: tuple[str, ...],
@@ -152,6 +124,7 @@ def check(
     output: Path | None,
     verbose: bool,
     skip_without_model: bool,
+    explain_target: bool,
     what_if: tuple[str, ...],
     config_file: Path | None,
     no_config: bool,
@@ -171,12 +144,13 @@ def check(
         report = api.check(
             specs, config, skip_without_model=skip_without_model, what_if=what_if, on_progress=on_progress
         )
+    colours = terminal.colours(colour) if output is None else bool(colour)
+    width = terminal.width() if output is None else 80
+    text = FORMATS[format_](report, View(width, colours, verbose, tried=explain_target))
     if output is None:
-        colours = terminal.colours(colour)
-        text = FORMATS[format_](report, View(width=terminal.width(), colour=colours, verbose=verbose))
         _say(text, colours)
     else:
-        _write(output, FORMATS[format_](report, View(colour=bool(colour), verbose=verbose)).encode())
+        _write(output, text.encode())
     failing = any(finding.level >= config.fail_on for target in report.targets for finding in target.findings)
     raise click.exceptions.Exit(_FAILED if report.failed else _FOUND if failing else _CLEAN)
 
@@ -186,7 +160,7 @@ def check(
 @curvature_options
 @plot_option
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
-@_run_options
+@run_options
 @_colour_option
 def probe(
     targets: tuple[str, ...],

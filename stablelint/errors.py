@@ -21,7 +21,7 @@ Every message is one sentence: what is wrong, where, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class StablelintError(Exception):
@@ -33,7 +33,10 @@ class UsageError(StablelintError):
 
 
 class TargetError(StablelintError):
-    """One target cannot be checked."""
+    """One target cannot be checked; ``suggestion`` is the line that would help most, ``tried`` what was tried."""
+
+    suggestion: str | None = None
+    tried: tuple[str, ...] = ()
 
 
 class ImportTargetError(TargetError):
@@ -65,6 +68,17 @@ NO_GRADIENT = (
     "no output of the forward pass depends on the parameters or inputs through differentiable ops; "
     "look for detach(), no_grad() or an integer result on the way to the output"
 )
+
+
+def no_gradient(output: object) -> str:
+    """:data:`NO_GRADIENT`, or what the forward pass gives in the place of tensors with a gradient."""
+    if output is None or isinstance(output, (str, bytes, int, float, Iterator)):
+        name = type(output).__name__
+        kind = "None" if output is None else f"an {name}" if name[0] in "aeiou" else f"a {name}"
+        return f"the forward pass returns {kind}, which has no gradient; let it return the tensors"
+    if getattr(getattr(output, "dtype", None), "is_complex", False):
+        return "the forward pass returns complex numbers, and a loss takes real ones; return abs() or view_as_real()"
+    return NO_GRADIENT
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -149,10 +149,16 @@ class TargetReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All targets of one run."""
+    """All targets of one run.
+
+    ``files`` is how many whole files were looked into, ``searched`` are the folders that they were found below: a
+    file that defines no model has no target.
+    """
 
     targets: tuple[TargetReport, ...] = ()
     probed: bool = False
+    files: int = 0
+    searched: tuple[str, ...] = ()
 
     def count(self, level: Level) -> int:
         """How many findings have exactly this level."""
@@ -162,3 +168,8 @@ class Report:
     def failed(self) -> tuple[TargetReport, ...]:
         """The targets that should have been checked and could not be."""
         return tuple(target for target in self.targets if target.status == "failed")
+
+    @property
+    def skipped(self) -> tuple[TargetReport, ...]:
+        """The targets that were not reached, which is no failure of the run."""
+        return tuple(target for target in self.targets if target.status == "skipped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from stablelint import api
 from stablelint.config import Config
 from stablelint.errors import TargetError
 from stablelint.feed import second_argument
-from stablelint.finding import Point, TargetReport
+from stablelint.finding import Level, Point, TargetReport
 
 if TYPE_CHECKING:
     from stablelint.graph import Graph
@@ -22,29 +23,71 @@ if TYPE_CHECKING:
     from stablelint.whatif import Question
 
 
-def check(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, TargetReport | None]]:
+#: Names of what is done, with the classes that it stands for.
+Finished = tuple[tuple[str, tuple[str, ...]], ...]
+Payload = tuple["Request", Config, Finished]
+
+
+def check(payload: Payload) -> Iterator[tuple[str, str, TargetReport | None]]:
     """In the worker: check the models of one request, but for those that are named as done."""
-    for built in _built(payload, real=payload[1].probe):
+    config = payload[1]
+    for built in _built(payload, real=config.probe):
         if isinstance(built, tuple):
             yield built
             continue
-        try:
-            report = api.check_model(
-                built.model,
-                built.inputs,
-                config=payload[1],
-                name=built.name,
-                rebuild=built.rebuild,
-                origins=built.origins,
-                loss=built.loss,
-                remarks=built.remarks,
-            )
-        except TargetError as error:
-            report = TargetReport(built.name, status="failed", reason=str(error), remarks=built.remarks)
-        yield "result", built.name, report
+        report = _checked(built, config)
+        built.checked = report.ok
+        yield "result", built.name, described(report, built)
 
 
-def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+def _checked(built: Built, config: Config) -> TargetReport:
+    """The report of a model; one that cannot be checked without its weights gets them."""
+    try:
+        return _check_model(built, config)
+    except TargetError as error:
+        problem = error
+    if built.allocated is not None and not config.probe:
+        with suppress(TargetError):
+            return _check_model(built.allocated(), config)
+    return failed(built.name, problem, built.main, built.remarks)
+
+
+def _check_model(built: Built, config: Config) -> TargetReport:
+    return api.check_model(
+        built.model,
+        built.inputs,
+        config=config,
+        name=built.name,
+        rebuild=built.rebuild,
+        origins=built.origins,
+        loss=built.loss,
+        remarks=built.remarks,
+    )
+
+
+def failed(name: str, error: TargetError, main: bool, remarks: tuple[str, ...] = ()) -> TargetReport:
+    """The report of a model that could not be checked; a helper of a file that cannot be is passed over."""
+    return TargetReport(
+        name,
+        status="failed" if main else "skipped",
+        reason=str(error),
+        remarks=remarks,
+        suggestion=error.suggestion,
+        tried=error.tried,
+    )
+
+
+def described(report: TargetReport, built: Built) -> TargetReport:
+    """A report with the classes that the model stands for, and how it was built."""
+    plan = built.plan
+    told = {} if plan is None else {"arguments": plan.shown, "origin": plan.origin, "guessed": plan.guessed}
+    findings = report.findings
+    if built.released:  # judged on initial weights, and the model is meant to have others
+        findings = tuple(replace(finding, level=Level.NOTE) for finding in findings)
+    return replace(report, findings=findings, models=built.models, tried=built.tried, **told)  # type: ignore[arg-type]
+
+
+def measure(payload: Payload) -> Iterator[tuple[str, str, Any]]:
     """In the worker: measure the models of one request, and predict on the graphs that were measured."""
     from stablelint.probe import measure as measured
 
@@ -63,6 +106,7 @@ def measure(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[
             deep=payload[1].deep,
         )
         found, remarks = beside(graph, signals)
+        built.checked = True
         yield "result", built.name, (built.name, found, (*built.remarks, *remarks))
 
 
@@ -101,7 +145,7 @@ def _several_outputs(graph: Graph) -> tuple[str, ...]:
     return (f"the gradient is measured for {len(deep)} outputs together and predicted for the deepest alone",)
 
 
-def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tuple[str, str, Any]]:
+def curvature(payload: Payload) -> Iterator[tuple[str, str, Any]]:
     """In the worker: curvature and step sizes of the models of one request."""
     from stablelint.probe.curvature import curvature as measured
 
@@ -112,6 +156,7 @@ def curvature(payload: tuple[Request, Config, tuple[str, ...]]) -> Iterator[tupl
             second = second_argument(built.loss)
             targets = built.inputs.batch if second == "batch" else built.inputs.target if second else None
             found = measured(built.model, built.inputs, loss=built.loss, targets=targets, rebuild=built.rebuild)
+            built.checked = True
             yield "result", built.name, (built.name, found, built.remarks)
 
 
@@ -163,25 +208,40 @@ def _predicted(value: int, built: Built, config: Config) -> Point:
     return Point(value, None if signals is None else signals.summary(), level, tuple(codes))
 
 
-def _built(
-    payload: tuple[Request, Config, tuple[str, ...]], *, real: bool
-) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
-    """Built models, with a start event before and a failed report in place of each that cannot be built."""
+def _built(payload: Payload, *, real: bool) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
+    """Built models, with a start event before and a failed report in place of each that cannot be built.
+
+    A class that a model which was checked stands for is left out; the last are those that none stands for.
+    """
     import torch
 
-    from stablelint.targets.build import candidates
+    from stablelint.targets.build import candidates, parts_of
 
     request, config, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
     found = candidates(request, real=real, checkpoint=config.checkpoint)
     config.require_one_model([candidate.name for candidate in found])
+    reached = {name for _, models in finished for name in models}
+    yield from _each(found, finished, reached)
+    if config.checkpoint is None:
+        yield from _each(parts_of(request, found, reached, real=real), finished, reached)
+
+
+def _each(
+    found: list[Candidate], finished: Finished, reached: set[str]
+) -> Iterator[Built | tuple[str, str, TargetReport | None]]:
+    done = {name for name, _ in finished}
     for candidate in found:
-        if candidate.name in finished:
+        waiting = candidate.found.kind in ("searched", "class")
+        if candidate.name in done or (waiting and getattr(candidate.found.value, "__name__", None) in reached):
             continue
         yield "start", candidate.name, None
         try:
             built = candidate.build()
         except TargetError as error:
-            yield "result", candidate.name, TargetReport(candidate.name, status="failed", reason=str(error))
+            yield "result", candidate.name, failed(candidate.name, error, candidate.main)
             continue
+        built.main = candidate.main
         yield built
+        if built.checked:
+            reached.update(built.models)

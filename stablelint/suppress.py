@@ -81,6 +81,7 @@ def suppress_report(
     """
     everything = [finding for target in report.targets for finding in target.findings if finding.site.file]
     told: set[Path] = set()
+    active = active if all(target.ok for target in report.targets) else ()
     targets = []
     for target in report.targets:
         kept, _ = suppress(target.findings, lines_of, known)
@@ -88,7 +89,7 @@ def suppress_report(
         mine = {_key(path): path for path in files if _key(path) not in told}
         told.update(mine)
         here = [finding for finding in everything if _key(finding.site.file or "") in mine]
-        _, remarks = suppress(here, lines_of, known, files=mine.values(), active=() if report.failed else active)
+        _, remarks = suppress(here, lines_of, known, files=mine.values(), active=active)
         targets.append(replace(target, findings=kept, remarks=(*target.remarks, *remarks)))
     return replace(report, targets=tuple(targets))
 

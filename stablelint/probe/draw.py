@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from stablelint.errors import NO_GRADIENT, TraceTargetError
+from stablelint.errors import TraceTargetError, no_gradient
 from stablelint.graph import Graph
 from stablelint.inputs import Inputs
 from stablelint.probe.aggregate import Pass, aggregate
@@ -150,7 +150,7 @@ class Draw:
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         end = None if flow.sink is None else gauge.outputs.get(flow.sink)
         if end is None or not end.requires_grad:
-            raise TraceTargetError(NO_GRADIENT)
+            raise TraceTargetError(no_gradient(recorded.output))
         sink = ranks.sink(gauge, graph)
         scalar = self._scalar(graph, recorded.output)
         _read_fused(graph, gauge)

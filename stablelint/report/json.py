@@ -11,14 +11,18 @@ from stablelint import __version__
 from stablelint.finding import Finding, Level, Point, Report, Sweep, TargetReport
 
 
-def render_json(report: Report, *, timings: bool = True) -> str:
-    """One JSON document; keys stand in a fixed order, ``seconds`` is null without ``timings``."""
+def render_json(report: Report, *, timings: bool = True, tried: bool = False) -> str:
+    """One JSON document; keys stand in a fixed order, ``seconds`` is null without ``timings``.
+
+    With ``tried`` each target has a list of what was tried for it.
+    """
     document = {
         "stablelint": __version__,
-        "targets": [_target(target, timings) for target in report.targets],
+        "targets": [_target(target, timings, tried) for target in report.targets],
         "summary": {
             "targets": len(report.targets),
             "failed": len(report.failed),
+            "skipped": len(report.skipped),
             "errors": report.count(Level.ERROR),
             "warnings": report.count(Level.WARNING),
             "notes": report.count(Level.NOTE),
@@ -27,15 +31,21 @@ def render_json(report: Report, *, timings: bool = True) -> str:
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def _target(target: TargetReport, timings: bool) -> dict[str, Any]:
+def _target(target: TargetReport, timings: bool, tried: bool) -> dict[str, Any]:
     return {
         "target": target.target,
         "status": target.status,
         "reason": target.reason,
+        "suggestion": target.suggestion,
+        "models": list(target.models),
+        "arguments": target.arguments,
+        "origin": target.origin,
+        "guessed": list(target.guessed),
         "findings": [finding_data(finding) for finding in sorted(target.findings, key=lambda found: found.sort_key)],
         "signals": None if target.signals is None else plain_data(target.signals),
         "what_if": [_sweep(sweep) for sweep in target.what_if],
         "remarks": list(target.remarks),
+        **({"tried": list(target.tried)} if tried else {}),
         "seconds": round(target.seconds, 3) if timings and target.seconds is not None else None,
     }
 

@@ -17,7 +17,13 @@ def colours(asked: bool | None) -> bool:
 
 
 def width() -> int:
-    """The terminal's width, not more than people read comfortably; 80 where there is no terminal."""
+    """COLUMNS where it is set, else the terminal's width but not more than people read comfortably.
+
+    It is at least 40, and 80 where nothing tells it, as in a pipe.
+    """
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked) > 0:
+        return max(int(asked), 40)
     return min(max(shutil.get_terminal_size().columns, 40), 120) if sys.stdout.isatty() else 80
 
 

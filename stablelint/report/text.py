@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from stablelint.finding import Fact, Finding, Level, Report, Standing, TargetReport
+from stablelint.report.notes import Note, Unreached, by_file, covered, listed, name_of, notes, shared, unreached
 from stablelint.report.numbers import count, exponent, number
+from stablelint.report.overview import is_sweep, nothing_found, render_overview
 from stablelint.report.source import Source, excerpt, read_source
 from stablelint.report.whatif import render_sweeps
 from stablelint.report.words import INDENT, Paint, modules, plain, wrap
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the report looks, for all its parts; ``alone`` is the only target of a run, which has no total line."""
+
+    width: int
+    paint: Paint
+    verbose: bool
+    sweep: bool
+    alone: bool
+    source: Source
+
+    @property
+    def lowest(self) -> Level:
+        return Level.NOTE if self.verbose else Level.WARNING
+
+    def paragraph(self, target: TargetReport) -> bool:
+        """Whether a checked target has lines of its own; in a table it has a row anyway."""
+        shown = any(finding.level >= self.lowest for finding in target.findings)
+        return self.verbose or not self.sweep or shown or bool(target.what_if)
+
 
 _STANDING: Mapping[Standing, str] = {
     Standing.PREDICTED: "",
@@ -26,14 +51,21 @@ def render_text(
     verbose: bool = False,
     source: Source = read_source,
 ) -> str:
-    """The whole report. Findings that are only notes are counted, and shown with ``verbose``."""
-    paint = Paint(colour)
-    lowest = Level.NOTE if verbose else Level.WARNING
-    hint = " (-v shows notes)" if report.count(Level.NOTE) and not verbose else ""
-    several = len(report.targets) > 1
-    parts = [_target(target, width, paint, lowest, "" if several else hint, source) for target in report.targets]
-    if several:
-        parts.append(_total(report, width, paint, hint))
+    """The whole report. Findings that are only notes are counted, and shown with ``verbose``.
+
+    A run over several files ends with a table of all models; those without findings are only there, unless
+    ``verbose``.
+    """
+    none = nothing_found(report)
+    if none is not None:
+        return "".join(f"{line}\n" for line in wrap(none, width, first=""))
+    look = _Look(width, Paint(colour), verbose, is_sweep(report), len(report.targets) == 1, source)
+    parts = [part for targets in by_file(report.targets).values() for part in _file(targets, look)]
+    if look.sweep:
+        parts += _clean(report, look)
+        parts += render_overview(report, width, look.paint, verbose=verbose)
+    if len(report.targets) > 1 or look.sweep:
+        parts.append(_total(report, look))
     lines: list[str] = []
     for above, part in zip([[], *parts], parts, strict=False):
         if lines and (len(above) > 1 or len(part) > 1 or part is parts[-1]):
@@ -71,22 +103,66 @@ def render_finding(
     return lines
 
 
-def _target(target: TargetReport, width: int, paint: Paint, lowest: Level, hint: str, source: Source) -> list[str]:
+def _file(targets: Sequence[TargetReport], look: _Look) -> list[list[str]]:
+    """The parts of one file: its models, what several of them share, and which of its classes were not reached."""
+    reached = [target for target in targets if target.ok and look.paragraph(target)]
+    own, common = shared([(target, [*notes(target), *_coverage(target, look)]) for target in reached])
+    parts = [_target(target, mine, look) for target, mine in zip(reached, own, strict=True)]
+    parts += [
+        _note(note.many(listed([name_of(target.target) or target.target for target in having])), look)
+        for note, having in common
+    ]
+    if not look.sweep:
+        parts += [_unreached(each, look) for each in unreached(targets)]
+    return parts
+
+
+def _clean(report: Report, look: _Look) -> list[list[str]]:
+    """What must be said of models that have only a row in the table: not how they were built and fed."""
+    clean = [target for target in report.targets if target.ok and not look.paragraph(target)]
+    own, common = shared([(target, [note for note in notes(target) if not note.routine]) for target in clean])
+    lines = [
+        line
+        for target, mine in zip(clean, own, strict=True)
+        for note in mine
+        for line in _note(note.many(target.target), look)
+    ]
+    for note, having in common:
+        lines += _note(note.many(listed([target.target for target in having])), look)
+    return [lines] if lines else []
+
+
+def _coverage(target: TargetReport, look: _Look) -> list[Note]:
+    line = covered(target) if look.verbose else None
+    return [] if line is None else [Note((target.target, line), line, lambda names: f"{names} {line}", routine=True)]
+
+
+def _note(words: str, look: _Look) -> list[str]:
+    return [look.paint(line, "dim") for line in wrap(words, look.width, first="note: ", rest="      ")]
+
+
+def _target(target: TargetReport, own: Sequence[Note], look: _Look) -> list[str]:
     lines: list[str] = []
     for finding in sorted(target.findings, key=lambda finding: finding.sort_key):
-        if finding.level >= lowest:
-            lines += render_finding(finding, width=width, colour=paint.colour, source=source, target=target.target)
+        if finding.level >= look.lowest:
+            lines += render_finding(
+                finding, width=look.width, colour=look.paint.colour, source=look.source, target=target.target
+            )
             lines.append("")
-    lines += render_sweeps(target.what_if, width, paint.colour)
-    for remark in target.remarks:
-        lines += [paint(line, "dim") for line in wrap(remark, width, first="note: ", rest="      ")]
+    lines += render_sweeps(target.what_if, look.width, look.paint.colour)
+    for note in own:
+        lines += _note(note.one, look)
     name = plain(target.target)
-    if target.ok:
-        summary = " · ".join([f"{name}: {tally(target)}{hint}", *signal_words(target.signals)])
-    else:
-        summary = f"{name}: not checked: {target.reason or 'no reason is known'}"
-    first, *rest = wrap(summary, width, first="") or [name]
-    return [*lines, first.replace(name, paint(name, _role(target, not target.ok)), 1), *rest]
+    hint = " (-v shows notes)" if look.alone and target.count(Level.NOTE) and not look.verbose else ""
+    summary = " · ".join([f"{name}: {tally(target)}{hint}", *signal_words(target.signals)])
+    first, *rest = wrap(summary, look.width, first="") or [name]
+    return [*lines, first.replace(name, look.paint(name, _role(target)), 1), *rest]
+
+
+def _unreached(missed: Unreached, look: _Look) -> list[str]:
+    name, what = plain(missed.name()), "checked" if missed.failed else "reached"
+    first, *rest = wrap(f"{name}: not {what}: {missed.sentence()}", look.width, first="")
+    return [first.replace(name, look.paint(name, "error" if missed.failed else "warning"), 1), *rest]
 
 
 def tally(counted: TargetReport | Report) -> str:
@@ -140,13 +216,24 @@ def _standing(finding: Finding) -> str:
     return " · ".join(filter(None, words)) or str(finding.standing)
 
 
-def _total(report: Report, width: int, paint: Paint, hint: str) -> list[str]:
-    failed = f", {len(report.failed)} not checked" if report.failed else ""
-    words = f"{count(len(report.targets), 'target')}: {tally(report)}{failed}{hint}"
-    return [paint(line, _role(report, bool(report.failed))) for line in wrap(words, width, first="")]
+def _total(report: Report, look: _Look) -> list[str]:
+    missed = "".join(
+        f", {len(targets)} {words}"
+        for targets, words in ((report.failed, "not checked"), (report.skipped, "not reached"))
+        if targets
+    )
+    files = f" in {count(report.files, 'file')}" if report.searched else ""
+    more = []
+    if not look.verbose:
+        more = ["notes"] if report.count(Level.NOTE) else []
+        more += ["every model"] if not all(look.paragraph(target) for target in report.targets if target.ok) else []
+    hint = f" (-v shows {' and '.join(more)})" if more else ""
+    words = f"{count(len(report.targets), 'target')}{files}: {tally(report)}{missed}{hint}"
+    return [look.paint(line, _role(report)) for line in wrap(words, look.width, first="")]
 
 
-def _role(counted: TargetReport | Report, failed: bool) -> str:
+def _role(counted: TargetReport | Report) -> str:
+    failed = bool(counted.failed) if isinstance(counted, Report) else False
     if failed or counted.count(Level.ERROR):
         return "error"
     return "place" if counted.count(Level.WARNING) else "good"

@@ -16,8 +16,11 @@ def plain(text: str) -> str:
 
 def wrap(text: str, width: int, *, first: str = INDENT, rest: str = INDENT) -> list[str]:
     """``text`` as lines of at most ``width`` characters; only a word that is longer stands out."""
+    text = plain(" ".join(text.split()))
+    if text and len(first) + len(text) <= max(width, 20):  # most lines of a long report
+        return [f"{first}{text}"]
     return textwrap.wrap(
-        plain(" ".join(text.split())),
+        text,
         max(width, 20),
         initial_indent=first,
         subsequent_indent=rest,

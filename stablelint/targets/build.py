@@ -6,7 +6,7 @@ import copy
 import inspect
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,30 +18,30 @@ from torch import nn
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
+from stablelint.targets.arguments.search import Plan, Search
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
-from stablelint.targets.discover import Found, discover, named, no_model
+from stablelint.targets.classes import is_abstract, main_classes, module_classes, stands_for
+from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
+from stablelint.targets.downloads import initial_weights
+from stablelint.targets.downloads import remark as absent_weights
+from stablelint.targets.evidence.reader import Reader
 from stablelint.targets.imports.left_out import stood_in_for
-from stablelint.targets.imports.placeholder import Reason, marker, touched
+from stablelint.targets.imports.placeholder import PlaceholderUse, Reason, marker, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
 from stablelint.targets.library import LibraryModel, library_model
 from stablelint.targets.lightning import network
-from stablelint.targets.loading import (
-    entered,
-    importable,
-    load_file,
-    load_module,
-    lost_class,
-    require,
-    sentence,
-    settle,
-)
+from stablelint.targets.loading import entered, importable, load_file, load_module, require, sentence, settle
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 
 if TYPE_CHECKING:
     from stablelint.trace import Origins
+
+
+#: How many ways to construct a class are tried when its forward pass accepts no inputs.
+_MOST_PLANS = 4
 
 
 @dataclass
@@ -50,7 +50,9 @@ class Built:
 
     The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
     their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
-    ``loss`` is the user's, None without one.
+    ``loss`` is the user's, None without one. ``models`` are the classes that the model stands for; ``plan`` is the call
+    that made it where its arguments had to be looked for, ``tried`` what was tried before. ``released`` says that it
+    is meant to have weights which are not there. ``allocated`` builds it again, with memory for its weights.
     """
 
     name: str
@@ -60,6 +62,13 @@ class Built:
     remarks: tuple[str, ...]
     rebuild: Callable[[int], tuple[nn.Module, Inputs]]
     loss: Loss | None = None
+    models: tuple[str, ...] = ()
+    plan: Plan | None = None
+    tried: tuple[str, ...] = ()
+    main: bool = True
+    checked: bool = False
+    released: bool = False
+    allocated: Callable[[], Built] | None = None
 
 
 @dataclass
@@ -67,7 +76,9 @@ class Candidate:
     """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
 
     ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
-    ``virtual``, which leaves the weights of any model on meta. ``library`` is None for a model of the user's.
+    ``virtual``, which leaves the weights of any model on meta, or allocates them (False; None leaves those of a
+    user's file on meta as far as its build allows that). ``library`` is None for a model of the user's. ``main``
+    says that people would call it a model of the file, not a part or a helper.
     """
 
     name: str
@@ -75,6 +86,7 @@ class Candidate:
     found: Found
     library: LibraryModel | None
     changed: Callable[..., Candidate]
+    main: bool = True
 
 
 @dataclass
@@ -85,14 +97,17 @@ class _Source:
     found: Found
     module: ModuleType | None
     imported: Origins | None
-    folders: tuple[tuple[Path, ...], tuple[Path, ...]] = field(default_factory=entered)
+    folders: tuple[Path, ...] = field(default_factory=entered)
     shared: bool = False
     real: bool = False
-    virtual: bool = False
+    virtual: bool | None = None
     checkpoint: Path | None = None
     library: LibraryModel | None = None
-    touched: dict[Reason, None] = field(default_factory=dict, repr=False)
     first: _First | TargetError | None = field(default=None, repr=False)
+    main: bool = True
+    reader: Reader | None = field(default=None, repr=False)
+    absent: list[str] = field(default_factory=list)
+    touched: dict[Reason, None] = field(default_factory=dict, repr=False)
 
 
 #: A model, what was observed at its building, and what to say about it.
@@ -111,7 +126,7 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     parts = split(request.spec)
     if parts.kind in LIBRARIES:
         assert parts.name is not None
-        importable((Path.cwd(),))
+        importable(Path.cwd())
         library = library_model(parts.kind, parts.name, dict(parts.kwargs))
         found = Found(parts.name, "factory", library.make, library.make)
         return [_candidate(_Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
@@ -119,21 +134,46 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
     with _observed(None) as origins:
         loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     module, text = loaded.module, loaded.source
+    reader = Reader(module, Path(module.__file__ or parts.source))
+
+    def source(found: Found, *, main: bool = True) -> _Source:
+        name = f"{parts.source}:{found.name}"
+        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader}
+        return _Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
+
     if parts.name is not None:
         require(loaded, parts.name, parts.source)
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
-        name = f"{parts.source}:{found.name}"
-        return [_candidate(_Source(name, found, module, origins, real=real, checkpoint=checkpoint))]
-    every = [
-        _Source(f"{parts.source}:{each.name}", each, module, origins, real=real, checkpoint=checkpoint)
-        for each in discover(module, text or "")
-    ]
-    sources = _without_parts(every)
-    for source in sources:
-        source.shared = len(sources) > 1
-    if not sources and not request.swept:
-        raise BuildTargetError(lost_class(loaded) or no_model(parts.source, module))
-    return [_candidate(source) for source in sources]
+        return [_candidate(source(found))]
+    sources = _without_parts([source(each) for each in discover(module, text or "")])
+    for each in sources:
+        each.shared = len(sources) > 1
+    if not sources and not module_classes(module) and not request.swept:
+        raise BuildTargetError(no_model(parts.source, loaded.left_out, loaded.missing))
+    return [_candidate(each) for each in sources]
+
+
+def parts_of(request: Request, found: list[Candidate], reached: set[str], *, real: bool = False) -> list[Candidate]:
+    """The module classes of the file that nothing which was checked stands for; ``reached`` are those that it does.
+
+    Main classes come first; a class whose candidate is in ``found`` has had its turn.
+    """
+    parts = split(request.spec)
+    if parts.kind in LIBRARIES or parts.name is not None or any(each.found.kind == "factory" for each in found):
+        return []
+    loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
+    module, text = loaded.module, loaded.source
+    had = {each.found.value for each in found}
+    main = main_classes(module, loaded.tree)
+    reader = Reader(module, Path(module.__file__ or parts.source))
+    rest = [each for each in module_classes(module) if each not in had]
+    candidates = []
+    for kind in sorted(rest, key=lambda each: each not in main):  # stable
+        found_ = searched(kind.__name__, kind, module, text)
+        name = f"{parts.source}:{kind.__name__}"
+        made = _Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
+        candidates.append(_candidate(made))
+    return [each for each in candidates if each.found.name not in reached]
 
 
 def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
@@ -163,7 +203,46 @@ def _candidate(source: _Source) -> Candidate:
     def changed(**fields: object) -> Candidate:
         return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
 
-    return Candidate(source.name, lambda: _built(source), source.found, source.library, changed)
+    def build() -> Built:
+        try:
+            return _built_by_search(source) if source.found.kind == "searched" else _built(source)
+        except TargetError as error:
+            raise _explained(error) from error.__cause__
+
+    return Candidate(source.name, build, source.found, source.library, changed, source.main)
+
+
+def _explained(error: TargetError) -> TargetError:
+    """The error with what would help: a package to install."""
+    cause = error.__cause__
+    if isinstance(cause, PlaceholderUse) and cause.reason.absent and error.suggestion is None:
+        error.suggestion = f"pip install {cause.name}"
+    return error
+
+
+def _built_by_search(source: _Source) -> Built:
+    """A class or factory that needs arguments: with the first that are found for which its forward pass runs."""
+    assert source.reader is not None
+
+    def tried(call: Call) -> _Source:
+        return replace(source, found=replace(source.found, kind="class", make=call), first=None)
+
+    function, problem = source.found.value, None
+    if inspect.isclass(function) and is_abstract(function):
+        raise BuildTargetError(f"{source.name} is abstract: what it leaves to subclasses cannot be checked")
+    search = Search(function, source.reader, lambda call: _construct(tried(call), 0, allocate=False)[0])
+    for _, plan in zip(range(_MOST_PLANS), search.plans(), strict=False):
+        try:
+            built = _built(tried(plan.call))
+        except TargetError as error:
+            problem = problem or error
+            search.tried.append(f"{plan.shown}: {error}")
+            search.failed(error.__cause__ or error)
+        else:
+            return replace(built, plan=plan, tried=tuple(search.tried))
+    error = problem or BuildTargetError(no_values(source.name, function, search.error))
+    error.tried = tuple(search.tried)
+    raise error from (error.__cause__ or search.error)
 
 
 def _built(source: _Source) -> Built:
@@ -182,8 +261,6 @@ def _built(source: _Source) -> Built:
         assert origins is not None  # the first build is observed
         remarks += fill(model, origins, source.checkpoint, source.name)
 
-    remarks += ((remark,) if remark else ()) + stood_in_for(source.module, (*source.touched, *touched(since)))
-
     def rebuild(seed: int) -> tuple[nn.Module, Inputs]:
         if source.checkpoint is not None:  # trained weights and random ones have no common mean
             return model, _inputs(source, maker, seed, model)
@@ -192,7 +269,14 @@ def _built(source: _Source) -> Built:
         _materialise(fresh, made)
         return fresh, made
 
-    return Built(source.name, model, inputs, origins, remarks, rebuild, loss)
+    remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
+    remarks += stood_in_for(source.module, (*source.touched, *touched(since)))
+    models = stands_for(model, source.module)
+    released = bool(source.absent) and source.checkpoint is None
+    built = Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)
+    if any(each.is_meta for each in model.parameters()) and source.virtual is None and source.library is None:
+        built.allocated = lambda: _built(replace(source, first=None, virtual=False))
+    return built
 
 
 def _build(source: _Source) -> _First:
@@ -201,6 +285,9 @@ def _build(source: _Source) -> _First:
     remarks = (library.remark,) if library is not None and library.remark else ()
     if (source.virtual or (library is not None and library.virtual)) and not source.real:
         return *_construct(source, 0, allocate=False), remarks
+    if library is None and source.virtual is None and source.found.kind != "instance" and not source.real:
+        with suppress(BuildTargetError):  # what asks for the values of its weights gets them
+            return *_construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
     if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:
         raise BuildTargetError(too_large(source.name, most))
@@ -254,11 +341,12 @@ def _construct(
         if found.kind == "instance":
             return (found.value if observe else copy.deepcopy(found.value)), source.imported
         observed = _observed(source.imported, allocate=allocate, most=most) if observe else nullcontext()
-        with observed as origins:
+        with initial_weights() as absent, observed as origins:
             model = found.make()
-    source.touched.update(dict.fromkeys(touched(since)))
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
+    source.absent = absent
+    source.touched.update(dict.fromkeys(touched(since)))
     return network(model), origins
 
 

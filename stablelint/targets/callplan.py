@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import inspect
 import typing
@@ -69,7 +70,21 @@ def resolved_hints(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 #: What parameters and classes that hold settings are called, or end with.
-_SETTINGS = ("config", "cfg", "args", "params", "hparams", "options", "settings")
+SETTINGS = (
+    "config",
+    "configs",
+    "cfg",
+    "conf",
+    "args",
+    "params",
+    "hparams",
+    "hps",
+    "opt",
+    "opts",
+    "options",
+    "settings",
+    "flags",
+)
 
 
 def _settings(
@@ -80,7 +95,7 @@ def _settings(
     kinds: dict[str, type] = {}
     for parameter in required:
         kind = hints.get(parameter.name)
-        if kind is None and parameter.name.lower().endswith(_SETTINGS):
+        if kind is None and parameter.name.lower().endswith(SETTINGS):
             kind = _only_settings(function, module)
         if not (inspect.isclass(kind) and _is_settings(kind)):
             return None
@@ -107,18 +122,25 @@ def _is_settings(kind: type) -> bool:
 
 def holds_settings(kind: type) -> bool:
     """Whether a class holds settings by its kind or its name."""
-    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(_SETTINGS)
+    return dataclasses.is_dataclass(kind) or kind.__name__.lower().endswith(SETTINGS)
 
 
 def made(value: Any) -> Any:
-    """``value`` with every call in it made."""
+    """``value`` with every call in it made; settings are copied, for a constructor may change them."""
     if isinstance(value, Call):
         return value()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and type(value) is tuple:
         return tuple(made(each) for each in value)
-    if isinstance(value, dict):
+    if isinstance(value, list):
+        return [made(each) for each in value]
+    if type(value) is dict:
         return {key: made(each) for key, each in value.items()}
-    return value
+    if isinstance(value, str | int | float | ModuleType) or callable(value) or not hasattr(value, "__dict__"):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # what cannot be copied is shared
+        return value
 
 
 def _call_sites(

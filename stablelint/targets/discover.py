@@ -6,7 +6,7 @@ import ast
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,9 @@ from torch import nn
 
 from stablelint.errors import BuildTargetError, ImportTargetError, did_you_mean
 from stablelint.targets.callplan import Call, plan, required_parameters, resolved_hints
+from stablelint.targets.classes import main_classes
+from stablelint.targets.loading import LeftOut, short
+from stablelint.targets.spec import shown
 
 #: Public functions of these names build the model of their file.
 FACTORY_NAMES = frozenset({"build", "build_model", "make_model", "create_model", "get_model", "model"})
@@ -24,10 +27,12 @@ _NO_FACTORIES = ("test", "main", "train", "eval", "demo", "example_inputs")
 
 @dataclass(frozen=True)
 class Found:
-    """Something in a module that gives a model; ``kind`` is "factory", "annotated", "returning", "class" or "instance".
+    """Something in a module that gives a model.
 
-    A "factory" has one of the known names or a name that the user gave, an "annotated" function says that it returns
-    a model, a "returning" one was seen to. ``make`` needs no argument; for an instance it returns the instance itself.
+    ``kind`` is "factory", "annotated", "returning", "class", "instance" or "searched". A "factory" has one of the known
+    names or a name that the user gave, an "annotated" function says that it returns a model, a "returning" one was seen
+    to. ``make`` needs no argument; for an instance it returns the instance itself. The arguments of a "searched" class
+    or function are still to be found.
     """
 
     name: str
@@ -37,10 +42,11 @@ class Found:
 
 
 def discover(module: ModuleType, source: str) -> list[Found]:
-    """The models that a file defines, in the order of their definition.
+    """The models that a file defines: functions and instances, then classes, each in the order of their definition.
 
     A factory of a known name settles it: functions that return a model are then targets too, classes and instances
-    are its parts.
+    are its parts. Without one, main classes that need arguments are "searched"; a class without arguments that another
+    one uses then waits until that is known not to reach it.
     """
     tree = ast.parse(source)
     assigned = {name for node in tree.body for name in _assigned_names(node)}
@@ -49,7 +55,36 @@ def discover(module: ModuleType, source: str) -> list[Found]:
     found = [each for each in found if each.kind not in ("annotated", "returning") or each.name not in helpers]
     if any(each.kind == "factory" for each in found):
         return [each for each in found if each.kind in ("factory", "annotated")]
-    return found
+    main = main_classes(module, tree)
+    wanted = [kind for kind in main if kind not in [each.value for each in found]]
+    if not wanted:
+        return found
+    ready = {each.value: each for each in found if each.kind == "class"}
+    others = [each for each in found if each.kind != "class"]
+    return others + [ready.get(kind) or Found(kind.__name__, "searched", _not_yet, kind) for kind in main]
+
+
+def searched(name: str, value: Any, module: ModuleType, source: str | None) -> Found:
+    """A class or function, ready to be called where that is plain, else with arguments that are to be found."""
+    make = plan(value, module, ast.parse(source) if source is not None else None)
+    if make is None:
+        return Found(name, "searched", _not_yet, value)
+    return Found(name, "class" if inspect.isclass(value) else "factory", make, value)
+
+
+def no_values(name: str, function: Any, error: BaseException | None) -> str:
+    """The sentence for a class or function for which no arguments were found."""
+    needed = ", ".join(parameter.name for parameter in required_parameters(function) or ())
+    why = f" (the likeliest failed with {short(error)})" if error is not None else ""
+    short_name = name.rpartition(":")[2]
+    return (
+        f"{name} needs {needed or 'arguments'}, and no values were found with which it can be built{why}; add "
+        f"`def build(): return {short_name}(...)`, or check '{name}(...)'"
+    )
+
+
+def _not_yet() -> Any:
+    raise BuildTargetError("its arguments are not known yet")
 
 
 def named(module: ModuleType, name: str, source: str | None, where: str) -> Found:
@@ -64,26 +99,18 @@ def named(module: ModuleType, name: str, source: str | None, where: str) -> Foun
         return Found(name, "instance", lambda: value, value)
     if not callable(value):
         raise BuildTargetError(f"{where}:{name} is a {type(value).__name__}, not a factory, a class or a model")
-    make = plan(value, module, ast.parse(source) if source is not None else None)
-    if make is None:
-        needed = ", ".join(parameter.name for parameter in required_parameters(value) or ())
-        raise BuildTargetError(
-            f"{where}:{name} needs arguments ({needed}); give them as literals, '{where}:{name}(...)', or add "
-            f"`def build(): return {name}(...)` and name that instead"
-        )
-    return Found(name, "class" if inspect.isclass(value) else "factory", make, value)
+    return searched(name, value, module, source)
 
 
-def no_model(source: str, module: ModuleType) -> str:
-    """The sentence for a file without a model, with what the last model class that it defines asks for."""
-    sentence = f"{source} defines no model that can be built without arguments"
-    for name, value in reversed(vars(module).items()):
-        own = inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, nn.Module)
-        if own and _is_complete(value) and (required := required_parameters(value)):
-            needed = ", ".join(parameter.name for parameter in required)
-            ways = f"check '{source}:{name}(...)', or add `def build(): return {name}(...)`"
-            return f"{sentence}; {name} needs {needed}: {ways}"
-    return f"{sentence}; add `def build(): return ...`"
+def no_model(source: str, left_out: Sequence[LeftOut] = (), missing: Sequence[str] = ()) -> str:
+    """The sentence for a file without a model; what could not be run or found in it is named."""
+    if left_out:
+        first = left_out[0]
+        return f"{source} defines no model: {shown(first.file)}:{first.line} {first.why} while it is imported"
+    if missing:
+        names = ", ".join(missing)
+        return f"{source} defines no model; it imports {names}, which cannot be found: install {names}"
+    return f"{source} defines no model; add `def build(): return ...`"
 
 
 def _look_at(name: str, value: Any, module: ModuleType, tree: ast.Module, assigned: set[str]) -> Found | None:

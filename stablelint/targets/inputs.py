@@ -33,7 +33,7 @@ _MOST_TRIES_FOR_ONE = 15
 _MOST_SECONDS = 10.0
 _DEEPEST_REPAIR = 6
 # A real pass through a larger model than this only to check the range of its ids is too dear.
-_LARGEST_REAL = 300_000_000
+_LARGEST_REAL = 100_000_000
 
 #: Weights and inputs drawn from one seed would be the same numbers: this is added for inputs.
 INPUT_SEED = 1_000_003

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from stablelint.errors import ImportTargetError, TargetError, did_you_mean
 from stablelint.targets.imports import finder, folders, left_out
 from stablelint.targets.imports.folders import is_users
 from stablelint.targets.imports.left_out import LeftOut, short, text
-from stablelint.targets.imports.placeholder import NOT_INSTALLED, PlaceholderUse
+from stablelint.targets.imports.placeholder import PlaceholderUse
 from stablelint.targets.spec import shown
 
 __all__ = [
@@ -31,9 +31,9 @@ __all__ = [
     "entered",
     "importable",
     "is_users",
+    "kept_folders",
     "load_file",
     "load_module",
-    "lost_class",
     "require",
     "sentence",
     "settle",
@@ -46,8 +46,8 @@ class Loaded:
     """A user's file as a module that holds what its models need.
 
     ``tree`` and ``source`` are those of the whole file, None for a module without Python source. ``left_out`` are the
-    statements that failed, of the file and of the user's files that it imported; ``missing`` the packages that are not
-    installed and were stood in for there.
+    statements that failed, of the file and of the user's files that it imported, first those that define a class of the
+    file; ``missing`` the packages that are not installed and were stood in for there.
     """
 
     module: ModuleType
@@ -68,7 +68,8 @@ class Home:
 
 
 _home: Home | None = None
-_folders: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+_folders: tuple[str, ...] = ()
+_keep = False
 
 
 def settle() -> None:
@@ -85,32 +86,48 @@ def settle() -> None:
     _reset_torch()
 
 
-def importable(first: Sequence[Path], last: Sequence[Path] = ()) -> None:
+def importable(*wanted: Path) -> None:
     """Make folders and the working directory importable instead of the previous target's folders.
 
-    The ``first`` come before installed packages, the ``last`` after them. Modules that came out of folders that are
-    left are forgotten: two targets may each have a ``utils.py`` beside them.
+    They come before installed packages, the folders above them in their repository after these. Modules that came out
+    of folders that are left are forgotten: two targets may each have a ``utils.py`` beside them.
     """
     global _folders
-    before, after = _resolved(first), tuple(each for each in _resolved(last) if each not in _resolved(first))
-    if _home is None or (before, after) == _folders:
+    first = tuple(dict.fromkeys(str(folder.resolve()) for folder in wanted))
+    if _home is None or first == _folders:
         return
-    left = tuple(each + os.sep for each in (*_folders[0], *_folders[1]) if each not in (*before, *after))
+    last = [str(each) for folder in first for each in folders.above(Path(folder))]
+    if _keep:
+        sys.path[:] = list(dict.fromkeys([*first, *sys.path, *last]))
+        return
+    left = tuple(folder + os.sep for folder in _folders if folder not in first)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if left and name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
             del sys.modules[name]
-    _folders = (before, after)
+    _folders = first
     cwd = [_home.cwd] if "" not in _home.path else []
-    sys.path[:] = list(dict.fromkeys([*before, *cwd, *_home.path, *after]))
+    sys.path[:] = list(dict.fromkeys([*first, *cwd, *_home.path, *last]))
     finder.install(_home.path)
     importlib.invalidate_caches()
 
 
-def entered() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+@contextmanager
+def kept_folders() -> Iterator[None]:
+    """Load another file of the user's without forgetting the modules of the target's own folders."""
+    global _folders, _keep
+    before, path, argv = _folders, list(sys.path), list(sys.argv)
+    _keep = True
+    try:
+        yield
+    finally:
+        _keep = False
+        _folders, sys.path[:], sys.argv[:] = before, path, argv
+
+
+def entered() -> tuple[Path, ...]:
     """The folders of the current target, for :func:`importable` when its models are built later."""
-    before, after = _folders
-    return tuple(Path(each) for each in before), tuple(Path(each) for each in after)
+    return tuple(Path(folder) for folder in _folders)
 
 
 def load_file(path: Path) -> Loaded:
@@ -120,10 +137,10 @@ def load_file(path: Path) -> Loaded:
     is left out. Raises ImportTargetError for a file that is not Python.
     """
     resolved = path.resolve()
-    importable(folders.first(resolved), folders.last(resolved))
+    importable(*folders.first(resolved))
     sys.argv[:] = [str(path)]
     known = left_out.records()
-    with sentence(ImportTargetError, "while it is imported", path):
+    with sentence(ImportTargetError, "while it is imported", path), finder.aiming(str(resolved)):
         module = _in_package(resolved) or _by_path(resolved)
     return _loaded(module, known)
 
@@ -135,16 +152,9 @@ def require(loaded: Loaded, name: str, where: str) -> None:
         raise ImportTargetError(f"{where} has no {name}: {gone}")
 
 
-def lost_class(loaded: Loaded) -> str | None:
-    """The sentence for a file whose class could not be defined, None when all of them are there."""
-    names = [node.name for node in loaded.tree.body if isinstance(node, ast.ClassDef)] if loaded.tree else []
-    gone = next((left for name in names if (left := _lost(loaded, name)) is not None), None)
-    return None if gone is None else f"{gone}; {shown(gone.file)} defines no other model that can be built"
-
-
 def load_module(dotted: str) -> Loaded:
     """Load a module by its dotted name, with the working directory importable; a user's is loaded like a file."""
-    importable((Path.cwd(),), (Path.cwd() / "src",))
+    importable(Path.cwd())
     known = left_out.records()
     try:
         with finder.wanting(dotted):
@@ -182,7 +192,7 @@ def describe(error: BaseException, when: str, subject: Path | str) -> str:
     place = _innermost(error)
     where = f"{shown(place.filename)}:{place.lineno}" if place is not None else name
     if isinstance(error, PlaceholderUse):
-        install = f"; install {error.reason.package}" if error.reason.text == NOT_INSTALLED else ""
+        install = f"; install {error.reason.package}" if error.reason.absent else ""
         return f"{where} uses {error.what}{install}"
     missed = left_out.missed(error, place.filename if place is not None else None)
     if missed is not None:
@@ -247,11 +257,13 @@ def _loaded(module: ModuleType, known: dict[str, left_out.Record]) -> Loaded:
     own = left_out.record(module.__file__)
     new = [each for file, each in left_out.records().items() if known.get(file) is not each and each is not own]
     records = ([own] if own is not None else []) + new
-    reasons = [reason for each in records for reason in each.reasons if reason.text == NOT_INSTALLED]
+    reasons = [reason for each in records for reason in each.reasons if reason.absent]
     source = own.source if own is not None else _source(module)
     tree = own.tree if own is not None else ast.parse(source) if source is not None else None
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} if tree is not None else set()
+    left = sorted((each for one in records for each in one.left_out), key=lambda each: classes.isdisjoint(each.names))
     missing = tuple(dict.fromkeys(reason.package for reason in reasons))
-    return Loaded(module, tree, source, tuple(each for one in records for each in one.left_out), missing)
+    return Loaded(module, tree, source, tuple(left), missing)
 
 
 def _source(module: ModuleType) -> str | None:
@@ -259,10 +271,6 @@ def _source(module: ModuleType) -> str | None:
         return inspect.getsource(module)
     except (OSError, TypeError):
         return None
-
-
-def _resolved(paths: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(each.resolve()) for each in paths))
 
 
 def _near_module(dotted: str) -> str:

@@ -131,6 +131,12 @@ def _literals(call: str, spec: str) -> tuple[tuple[Any, ...], tuple[tuple[str, A
     return args, kwargs
 
 
+def looked_into(specs: Sequence[str], requests: Sequence[Request]) -> tuple[int, tuple[str, ...]]:
+    """How many whole files ``requests`` are, and which of ``specs`` are folders that were searched for them."""
+    files = sum(Path(request.spec).is_file() for request in requests)
+    return files, tuple(dict.fromkeys(spec for spec in specs if Path(spec).is_dir()))
+
+
 def shown(path: Path | str) -> str:
     """A path as messages show it: relative to the working directory when it lies below."""
     absolute = Path(path).resolve()

@@ -80,7 +80,7 @@ def api(monkeypatch, tmp_path) -> FakeApi:
     monkeypatch.setitem(sys.modules, "stablelint.api", fake)
     monkeypatch.setattr(stablelint, "api", fake, raising=False)
     monkeypatch.setattr(rulebook, "rules", lambda: (unscaled_attention, saturated_attention))
-    for name in ("NO_COLOR", "FORCE_COLOR", "STABLELINT_TRACEBACK"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "STABLELINT_TRACEBACK", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     return fake
 

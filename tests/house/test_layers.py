@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | STEPS
     | TORCH
     | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only
-    "options": set(),
+    "options": {"report"},
     "ranks": set(),
     "cli": WORDS | {"report", "options", "ranks", "rulebook", "config", "api"},
     "pytest_stablelint": WORDS | {"feed", "report", "suppress", "rulebook", "config", "api"},

@@ -62,16 +62,38 @@ def test_net(stablelint):
         ("probe=False, dead=0.5", "is wrong: gradient_ratio and dead are bounds for what the probe measures, *"),
     ],
 )
-def test_wrong_arguments_stop_the_collection(run: Run, arguments: str, sentence: str) -> None:
-    result = run(f"@pytest.mark.stability({arguments})\ndef test_net(stablelint):\n    pass")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.assert_outcomes(errors=1)
+def test_wrong_arguments_fail_that_test_and_no_other(run: Run, arguments: str, sentence: str) -> None:
+    result = run(
+        f"@pytest.mark.stability({arguments})\n"
+        "def test_net(stablelint):\n    pass\n\n"
+        "def test_sound(stablelint):\n    stablelint.assert_stable(Net(), X)\n\n"
+        "def test_other():\n    pass\n"
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines([f"*::test_net: the marker stability {sentence}"])
     assert "Traceback" not in result.stdout.str()
 
 
+def test_a_wrong_marker_of_a_module_fails_the_tests_that_use_the_fixture(run: Run) -> None:
+    result = run(
+        """
+pytestmark = pytest.mark.stability(seed=2)
+
+def test_net(stablelint):
+    pass
+
+def test_other():
+    pass
+"""
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(['*::test_net: the marker stability is wrong: *did you mean "seeds"[?]'])
+
+
 def test_a_marker_on_a_test_that_does_not_use_the_fixture_is_refused(run: Run) -> None:
-    result = run("@pytest.mark.stability\ndef test_net():\n    pass")
+    result = run("@pytest.mark.stability\ndef test_net():\n    pass\n\ndef test_other():\n    pass")
+    result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*test_net: the marker stability checks nothing here: *"])
 
 

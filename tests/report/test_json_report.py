@@ -55,9 +55,12 @@ def test_shape():
     document = parse(REPORT)
     assert list(document) == ["stablelint", "targets", "summary"]
     assert document["stablelint"] == __version__
-    assert document["summary"] == {"targets": 2, "failed": 1, "errors": 1, "warnings": 0, "notes": 0}
+    assert document["summary"] == {"targets": 2, "failed": 1, "skipped": 0, "errors": 1, "warnings": 0, "notes": 0}
     first, second = document["targets"]
-    assert list(first) == ["target", "status", "reason", "findings", "signals", "what_if", "remarks", "seconds"]
+    assert list(first) == list(second) == [
+        "target", "status", "reason", "suggestion", "models", "arguments", "origin", "guessed", "findings", "signals",
+        "what_if", "remarks", "seconds",
+    ]  # fmt: skip
     assert (second["status"], second["reason"], second["signals"], second["remarks"]) == (
         "failed",
         "it raises",
@@ -70,6 +73,33 @@ def test_shape():
         "evidence", "fix",
     ]  # fmt: skip
     assert (finding["level"], finding["standing"], finding["line"]) == ("error", "confirmed", 4)
+
+
+def test_how_a_target_was_built_and_what_would_help():
+    built = TargetReport(
+        "a.py:UNet",
+        models=("UNet", "Down"),
+        arguments="UNet(3, width=8)",
+        origin="the call in train.py:3",
+        guessed=("width",),
+        tried=("UNet(): TypeError",),
+    )
+    missed = TargetReport("b.py:Net", status="skipped", reason="no einops", suggestion="pip install einops")
+    report = Report((built, missed))
+    document = parse(report)
+    first, second = document["targets"]
+    assert (first["models"], first["arguments"], first["origin"], first["guessed"], first["suggestion"]) == (
+        ["UNet", "Down"],
+        "UNet(3, width=8)",
+        "the call in train.py:3",
+        ["width"],
+        None,
+    )
+    assert (second["models"], second["arguments"], second["origin"], second["guessed"]) == ([], None, None, [])
+    assert (second["status"], second["suggestion"]) == ("skipped", "pip install einops")
+    assert (document["summary"]["failed"], document["summary"]["skipped"]) == (0, 1)
+    assert "tried" not in first
+    assert [target["tried"] for target in parse(report, tried=True)["targets"]] == [["UNet(): TypeError"], []]
 
 
 def test_numbers_that_json_has_not():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -78,6 +79,63 @@ SEVERAL = Report(
         TargetReport("torchvision:resnet18", signals={**SIGNALS, "source": "predicted", **BAND}),
     )
 )
+INFERRED = "inputs inferred: x = float[2, 3, 32, 32]; to choose them add `def example_inputs(): ...` to the file"
+IN_ONE_FILE = Report(
+    (
+        TargetReport(
+            "model.py:UNet",
+            models=("UNet", "Down", "Up"),
+            arguments="UNet(n_channels=3, width=32, depth=2)",
+            origin="the call in train.py:102",
+            guessed=("width", "depth"),
+            remarks=(INFERRED,),
+            signals=SIGNALS,
+        ),
+        *(
+            TargetReport(
+                f"model.py:resnet{depth}",
+                arguments=f"resnet{depth}(num_classes=10)",
+                origin="its signature",
+                remarks=(INFERRED, "the branch at model.py:3 was followed one way"),
+                findings=(WARNING,) if depth == 34 else (),
+            )
+            for depth in (18, 34, 50, 101)
+        ),
+        TargetReport(
+            "model.py:GPT",
+            status="failed",
+            reason="no values for its configuration",
+            suggestion="def build(): return GPT(...)",
+        ),
+        TargetReport("model.py:Head", status="skipped", reason="model.py:Head needs trunk, and no values were found"),
+        TargetReport("model.py:Neck", status="skipped", reason="model.py:Neck needs trunk, and no values were found"),
+    )
+)
+FOLDER = Report(
+    (
+        *(
+            replace(
+                each,
+                target=each.target.replace("model.py", "nets/vision/model.py"),
+                reason=each.reason and each.reason.replace("model.py", "nets/vision/model.py"),
+            )
+            for each in IN_ONE_FILE.targets
+        ),
+        TargetReport("nets/plain.py:build", signals={"source": "predicted", "gradient_ratio": 0.5}),
+        TargetReport("old.py", status="skipped", reason="old.py:3 raises ValueError: bad file"),
+        *(
+            TargetReport(
+                f"text/{name}.py:Net",
+                status="skipped",
+                reason="einops is not installed",
+                suggestion="pip install einops",
+            )
+            for name in "abc"
+        ),
+    ),
+    files=40,
+    searched=("nets", "text"),
+)
 ONE = Report((TargetReport("model.py", findings=(NOTE,), signals=SIGNALS),))
 
 
@@ -92,6 +150,10 @@ def source(path: str) -> list[str]:
         ("several-verbose", SEVERAL, {"verbose": True}),
         ("one-with-hidden-note", ONE, {}),
         ("nothing", Report(), {}),
+        ("no-models", Report(files=12, searched=("FOLDER",)), {}),
+        ("one-file", IN_ONE_FILE, {}),
+        ("folder", FOLDER, {}),
+        ("folder-verbose", FOLDER, {"verbose": True}),
     ],
 )
 def test_golden(name, report, options):
@@ -104,14 +166,16 @@ def test_golden(name, report, options):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 @pytest.mark.parametrize("verbose", [True, False])
-def test_no_line_is_wider_than_asked(width, verbose):
-    text = render_text(SEVERAL, width=width, verbose=verbose, source=source)
+@pytest.mark.parametrize("report", [SEVERAL, IN_ONE_FILE, FOLDER], ids=["several", "one-file", "folder"])
+def test_no_line_is_wider_than_asked(report, width, verbose):
+    text = render_text(report, width=width, verbose=verbose, source=source)
     assert [line for line in text.splitlines() if len(line) > width and " " in line.strip()[:width]] == []
 
 
-def test_colour_adds_nothing_but_colour():
-    coloured = render_text(SEVERAL, colour=True, verbose=True, source=source)
-    assert click.unstyle(coloured) == render_text(SEVERAL, verbose=True, source=source)
+@pytest.mark.parametrize("report", [SEVERAL, IN_ONE_FILE, FOLDER], ids=["several", "one-file", "folder"])
+def test_colour_adds_nothing_but_colour(report):
+    coloured = render_text(report, colour=True, verbose=True, source=source)
+    assert click.unstyle(coloured) == render_text(report, verbose=True, source=source)
     assert coloured != click.unstyle(coloured)
 
 

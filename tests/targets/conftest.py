@@ -19,7 +19,7 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     path, argv, modules = list(sys.path), list(sys.argv), set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "_home", None)
-    monkeypatch.setattr(loading, "_folders", ((), ()))
+    monkeypatch.setattr(loading, "_folders", ())
     yield tmp_path
     finder.remove()
     sys.path[:], sys.argv[:] = path, argv

@@ -36,7 +36,6 @@ def test_a_model_above_the_limit_is_checked_without_its_weights(write: Write, mo
     write("net.py", LARGE)
     found = built("net.py:Net")
     assert found.model.layers[0].weight.is_meta
-    assert "checked without allocating its 0.0 billion parameters" in found.remarks
     graph = trace(found.model, found.inputs, origins=found.origins).graph
     assert all(each.std == each.std for each in graph.parameters)
 
@@ -52,7 +51,7 @@ def test_a_build_that_runs_out_of_memory_goes_on_without_weights(write: Write) -
     write("net.py", LARGE.replace("width=512", "width=2_000_000"))
     found = built("net.py:Net")
     assert found.model.layers[0].weight.shape == (2_000_000, 2_000_000)
-    assert any("4000.0 billion" in remark for remark in found.remarks)
+    assert found.model.layers[0].weight.is_meta
 
 
 @pytest.mark.parametrize(("spec", "width"), [("net.py:Net(8)", 8), ("net.py:Net(width=16)", 16)])

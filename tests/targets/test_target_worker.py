@@ -236,7 +236,7 @@ def test_files_in_the_working_directory_do_not_replace_pythons_own(jobs: Callabl
 
 def test_misbehaving_files_do_not_hide_the_others(jobs: Callable[..., Worker], write: Write) -> None:
     good = "print('noise')\ndef build(): return nn.Linear(3, 3)\n"
-    write("a.py", "def build(): raise ValueError('bad file')\n")
+    write("a.py", "class Net(nn.Module):\n    raise ValueError('bad file')\n")
     write("b.py", good)
     write("c.py", "import sys\nsys.exit(2)\n" + good)
     write("d.py", "def build():\n    exit()\n")
@@ -245,7 +245,7 @@ def test_misbehaving_files_do_not_hide_the_others(jobs: Callable[..., Worker], w
     worker = jobs(preload=("torch", "stablelint.targets.build"))
     run = list(worker.run("jobs:check", ["a.py", "b.py", "c.py", "d.py", "b.py:build"]))
     assert run == [
-        ("failed", "a.py:3 raises ValueError: bad file while the model is built"),
+        ("failed", "a.py defines no model: a.py:4 raises ValueError: bad file while it is imported"),
         ("ok", "b.py:build"),
         ("ok", "c.py:build"),
         ("failed", "d.py:4 calls sys.exit() while the model is built"),

@@ -6,6 +6,7 @@ import __future__
 import ast
 import contextlib
 import inspect
+import traceback
 from collections.abc import Callable
 from types import CodeType, ModuleType
 
@@ -22,11 +23,14 @@ _MODEL_SECONDS = 30.0  # of one that makes a model, or of a definition
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def execute(module: ModuleType, tree: ast.Module, file: str) -> Record:
-    """Execute what the definitions and models of a parsed file need in ``module``; never raises for the user's code."""
+def execute(module: ModuleType, tree: ast.Module, file: str, *, imported: bool = False) -> Record:
+    """Execute what the definitions and models of a parsed file need in ``module``; never raises for the user's code.
+
+    Of a file that another one imports, what it assigns is needed too.
+    """
     record = begin(file)
     since = marker()
-    _Execution(module, tree, file, record).run()
+    _Execution(module, file, record, tree, select(tree, everything=imported)).run()
     record.used = touched(since, file)
     return record
 
@@ -34,13 +38,13 @@ def execute(module: ModuleType, tree: ast.Module, file: str) -> Record:
 class _Execution:
     """The state of one execution: the module that grows, and what was left out of it."""
 
-    def __init__(self, module: ModuleType, tree: ast.Module, file: str, record: Record) -> None:
+    def __init__(self, module: ModuleType, file: str, record: Record, tree: ast.Module, selection: Selection) -> None:
         self.module = module
         self.tree = tree
         self.file = file
         self.record = record
         self.namespace = vars(module)
-        self.selection: Selection = select(tree)
+        self.selection = selection
         self.flags = _future_flags(tree)
         self.importer = Importer(module, tree, file, record, self.exec)
 
@@ -176,10 +180,18 @@ class _Execution:
             value = getattr(value, part, None)
         return value
 
+    def line(self, node: ast.stmt, error: BaseException) -> int:
+        """The line of a statement that raised, in a class the innermost one."""
+        lines = [
+            line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == self.file
+        ]
+        inside = [line for line in lines if node.lineno <= line <= (node.end_lineno or node.lineno)]
+        return inside[-1] if inside else node.lineno
+
     def leave_out(self, node: ast.stmt, error: BaseException) -> None:
         """Remember a statement that failed; what it would have made of something missing is missing too."""
         names = bound(node)
-        self.record.left_out.append(LeftOut(node.lineno, names, why(error), self.file))
+        self.record.left_out.append(LeftOut(self.line(node, error), names, why(error), self.file))
         if isinstance(error, PlaceholderUse):
             for name in names:
                 self.namespace.setdefault(name, stand_in_for(name, error.reason))

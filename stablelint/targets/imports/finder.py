@@ -15,6 +15,7 @@ from stablelint.targets.imports.folders import has_modules, is_ours, is_users
 from stablelint.targets.imports.relative import absolute
 
 _wanted: str | None = None
+_target: str | None = None
 
 
 @contextmanager
@@ -26,6 +27,17 @@ def wanting(name: str) -> Iterator[None]:
         yield
     finally:
         _wanted = before
+
+
+@contextmanager
+def aiming(file: str) -> Iterator[None]:
+    """While the file is loaded whose models are looked for: of all others everything may be wanted by name."""
+    global _target
+    before, _target = _target, file
+    try:
+        yield
+    finally:
+        _target = before
 
 
 def install(home: Sequence[str]) -> None:
@@ -50,7 +62,9 @@ class TolerantLoader(SourceFileLoader):
         data = self.get_data(self.path)
         source = importlib.util.decode_source(data)
         tree = ast.parse(source, self.path)
-        record = execute(module, absolute(tree, module.__package__ or "", self.path), self.path)
+        record = execute(
+            module, absolute(tree, module.__package__ or "", self.path), self.path, imported=self.path != _target
+        )
         record.tree, record.source = tree, source
 
 

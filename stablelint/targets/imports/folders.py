@@ -26,22 +26,20 @@ def is_ours(file: str) -> bool:
     return file.startswith(_OWN_FOLDERS)
 
 
-def repository(path: Path) -> Path:
-    """The root of the repository that a file lies in, at most a few folders above it.
+def repository(start: Path) -> Path:
+    """The root of the repository that a folder lies in, itself or at most a few folders above.
 
     That is the nearest folder with a mark of a project, or the working directory when that is further up; a README
-    counts where there is neither. Without any it is the folder above the file's packages.
+    counts where there is neither. Without any it is ``start``.
     """
-    above = path.parents[: _FURTHEST + 1]
+    every = [start, *start.parents][: _FURTHEST + 1]
     cwd = Path.cwd().resolve()
-    marked = next((count for count, folder in enumerate(above) if any((folder / mark).exists() for mark in _MARKS)), -1)
-    below = above.index(cwd) if cwd in above else -1
+    marked = next((count for count, folder in enumerate(every) if any((folder / mark).exists() for mark in _MARKS)), -1)
+    below = every.index(cwd) if cwd in every else -1
     if max(marked, below) >= 0:
-        return above[max(marked, below)]
-    told = (
-        folder for folder in above if any((folder / f"README{end}").exists() for end in (".md", ".rst", "", ".txt"))
-    )
-    return next(told, package(path)[0])
+        return every[max(marked, below)]
+    ends = (".md", ".rst", "", ".txt")
+    return next((folder for folder in every if any((folder / f"README{end}").exists() for end in ends)), start)
 
 
 def package(path: Path) -> tuple[Path, str | None]:
@@ -61,15 +59,14 @@ def first(path: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((package(path)[0], path.parent)))
 
 
-def last(path: Path) -> tuple[Path, ...]:
-    """Folders that come after installed packages: those above the file up to its repository's root, and their ``src``.
+def above(start: Path) -> tuple[Path, ...]:
+    """Folders that come after installed packages: from ``start`` up to its repository's root, and the ``src`` in each.
 
     They come last, for a folder ``datasets`` or ``test`` somewhere above is no reason to hide what is installed.
     """
-    root = repository(path)
-    above = [folder for folder in path.parents if folder == root or root in folder.parents]
-    every = [each for folder in above for each in (folder, folder / "src") if each.is_dir()]
-    return tuple(each for each in every if each not in first(path))
+    root = repository(start)
+    every = [folder for folder in (start, *start.parents) if folder == root or root in folder.parents]
+    return tuple(each for folder in every for each in (folder, folder / "src") if each.is_dir())
 
 
 def has_modules(folder: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from stablelint.targets.imports.placeholder import NOT_INSTALLED, PlaceholderUse, Reason
+from stablelint.targets.imports.placeholder import PlaceholderUse, Reason
 from stablelint.targets.spec import shown
 
 _LONGEST_TEXT = 300
@@ -65,8 +65,8 @@ _records: dict[str, Record] = {}
 def stood_in(reasons: Iterable[Reason]) -> tuple[str, ...]:
     """Sentences for packages that were missing: ``gym and tyro are not installed and were stood in for``."""
     every = list(dict.fromkeys(reasons))
-    absent = sorted({reason.package for reason in every if reason.text == NOT_INSTALLED})
-    others = [f"{reason}; it was stood in for" for reason in every if reason.text != NOT_INSTALLED]
+    absent = sorted({reason.package for reason in every if reason.absent})
+    others = [f"{reason}; it was stood in for" for reason in every if not reason.absent]
     if not absent:
         return tuple(others)
     listed = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)
@@ -77,7 +77,7 @@ def stood_in(reasons: Iterable[Reason]) -> tuple[str, ...]:
 def stood_in_for(module: ModuleType | None, touched: Iterable[Reason]) -> tuple[str, ...]:
     """The same for a model: what its file lacks, and what it ``touched`` of anything that is missing."""
     own = record(module.__file__) if module is not None else None
-    lacks = [] if own is None else [*(each for each in own.reasons if each.text == NOT_INSTALLED), *own.used]
+    lacks = [] if own is None else [*(each for each in own.reasons if each.absent), *own.used]
     return stood_in([*lacks, *touched])
 
 

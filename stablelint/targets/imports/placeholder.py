@@ -21,6 +21,11 @@ class Reason:
     package: str
     text: str = NOT_INSTALLED
 
+    @property
+    def absent(self) -> bool:
+        """Whether a package is missing that could be installed."""
+        return self.text == NOT_INSTALLED
+
     def __str__(self) -> str:
         """``tiktoken is not installed``."""
         return f"{self.package} {self.text}"

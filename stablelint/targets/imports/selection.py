@@ -11,6 +11,7 @@ from stablelint.targets.imports.names import at_top, bound, changed, dotted, rea
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 _BLOCKS = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.Match)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 # Calls for their effect on what models are made of, or on what is said; all others are left alone.
@@ -78,8 +79,11 @@ class Selection:
         return id(node) in self._chosen
 
 
-def select(tree: ast.Module) -> Selection:
-    """Choose among the statements of a file: imports, definitions, and what these and models need."""
+def select(tree: ast.Module, *, everything: bool = False) -> Selection:
+    """Choose among the statements of a file: imports, definitions, and what these and models need.
+
+    With ``everything`` all names that are assigned count as needed: another file may import them.
+    """
     models = Models(tree)
     units = [_Unit(node, tests) for node, tests in _units(tree.body, frozenset())]
     instances: set[str] = set()
@@ -87,6 +91,8 @@ def select(tree: ast.Module) -> Selection:
         if isinstance(unit.node, ast.Assign | ast.AnnAssign) and models.seems(unit.node.value, instances):
             instances |= set(unit.bound)
     needed: set[str] = set()
+    if everything:
+        needed |= {name for unit in units if isinstance(unit.node, _ASSIGNMENTS) for name in unit.bound}
     chosen: set[int] = set()
     defined = frozenset(name for unit in units if isinstance(unit.node, _DEFINITIONS) for name in unit.bound)
     fixed = frozenset(models.imported) | defined
@@ -154,7 +160,7 @@ def _wanted(unit: _Unit, models: Models, needed: set[str], instances: set[str], 
     if isinstance(node, (*_IMPORTS, *_DEFINITIONS)) or type(node).__name__ == "TypeAlias":
         return True
     names = needed | instances
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+    if isinstance(node, _ASSIGNMENTS):
         if unit.constant or needed.intersection(unit.bound) or (names | fixed) & unit.changed:
             return True
         return bool(instances.intersection(unit.bound)) and models.seems(node.value, instances)
