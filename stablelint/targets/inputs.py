@@ -22,6 +22,7 @@ from stablelint.inputs import Inputs
 from stablelint.targets.attempt import Attempts, Outcome
 from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
+from stablelint.targets.imports.placeholder import PlaceholderUse
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
 from stablelint.targets.proposals import detection_inputs, parameters_to_fill, proposals
@@ -132,6 +133,8 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
         if in_file:
             remark += f"; to choose them add `{found.code()}` to the file"
         return lambda seed, _: found.inputs(seed, device, dtype), remark
+    if found is not None and isinstance(found.error, PlaceholderUse):  # no other input brings the package
+        raise InputTargetError(describe(found.error, "in its forward pass", target)) from found.error
     signature = ", ".join(_parameter_names(model))
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
     raise InputTargetError(

@@ -191,6 +191,9 @@ class _Execution:
     def leave_out(self, node: ast.stmt, error: BaseException) -> None:
         """Remember a statement that failed; what it would have made of something missing is missing too."""
         names = bound(node)
+        spare = isinstance(node, ast.Assign) and not self.selection.needed.intersection(names)
+        if spare and isinstance(error, NameError):
+            return  # a constant of what was not executed: "steps = len(loader)"
         self.record.left_out.append(LeftOut(self.line(node, error), names, why(error), self.file))
         if isinstance(error, PlaceholderUse):
             for name in names:

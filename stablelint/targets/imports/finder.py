@@ -87,21 +87,24 @@ class UserFinder:
 
     def _top(self, name: str) -> ModuleSpec | None:
         if not _for_user(sys._getframe(2)):
-            return PathFinder.find_spec(name, self.home) or self._with_code(PathFinder.find_spec(name))
+            return PathFinder.find_spec(name, self.home) or PathFinder.find_spec(name)
         wanted = _wanted
         if wanted is not None and wanted.startswith(f"{name}."):
             for entry in sys.path:
                 spec = PathFinder.find_spec(name, [entry])
-                if spec is not None and spec.loader is not None and _has(spec, wanted.split(".")[1:]):
+                if spec is not None and _has(spec, wanted.split(".")[1:]):
                     return spec
-        return self._with_code(PathFinder.find_spec(name))
+        spec = PathFinder.find_spec(name)
+        if wanted is not None and spec is not None and _is_data(spec):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return spec
 
-    def _with_code(self, spec: ModuleSpec | None) -> ModuleSpec | None:
-        """A folder that holds no code hides no missing package: logs of ``wandb``, data of ``datasets``."""
-        if spec is None or spec.origin is not None or spec.submodule_search_locations is None:
-            return spec
-        places = list(spec.submodule_search_locations)
-        return spec if any(not is_users(place) or has_modules(place) for place in places) else None
+
+def _is_data(spec: ModuleSpec) -> bool:
+    """Whether a folder holds no code: it hides no missing package, as logs would of ``wandb``."""
+    if spec.origin is not None or spec.submodule_search_locations is None:
+        return False
+    return not any(not is_users(place) or has_modules(place) for place in spec.submodule_search_locations)
 
 
 def _has(spec: ModuleSpec, rest: list[str]) -> bool:

@@ -12,6 +12,8 @@ from stablelint.targets.imports.folders import is_users
 from stablelint.targets.spec import shown
 
 NOT_INSTALLED = "is not installed"
+_MADE = "(...)"
+_MOVES = {"to", "cuda", "cpu", "eval", "train", "half", "float", "requires_grad_"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def stand_in_for(path: str, reason: Reason) -> Any:
 
 
 class Placeholder:
-    """Something of a missing package: attributes and items are placeholders too, every use raises PlaceholderUse."""
+    """Something of a missing package: attributes, items and objects are placeholders too, uses raise PlaceholderUse."""
 
     __slots__ = ("_path", "_reason")
 
@@ -142,9 +144,9 @@ class Placeholder:
 
     def __eq__(self, other: Any) -> bool:
         # typing and dataclasses compare types with each other; a version or a setting is another matter.
-        if other is self or other is None or isinstance(other, Placeholder | type):
-            return other is self
-        raise self._used()
+        if isinstance(other, str | bytes | int | float | complex | tuple | list | dict | set):
+            raise self._used()
+        return other is self
 
     def __hash__(self) -> int:
         return hash((self._path, self._reason))
@@ -152,9 +154,19 @@ class Placeholder:
     def __repr__(self) -> str:
         return f"<stand-in for {self._path}>"
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raise PlaceholderUse."""
-        raise self._used()
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Placeholder:
+        """Raise PlaceholderUse, unless this seems to be a class: an object that nothing uses does no harm.
+
+        A metric or a tokenizer that a constructor keeps is a placeholder too, also when it is moved to a device.
+        """
+        owner, _, last = self._path.rpartition(".")
+        if owner.endswith(_MADE) and last in _MOVES:
+            touch(self._reason)
+            return Placeholder(owner, self._reason)
+        if not (last[:1].isupper() and any(each.islower() for each in last)) or last.endswith(_MADE):
+            raise self._used()
+        touch(self._reason)
+        return Placeholder(self._path + _MADE, self._reason)
 
     def _used(self) -> PlaceholderUse:
         file, line = _place()
