@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from stablelint.targets.worker import Worker
 
 START = """
 import os, pathlib, socket, sys, tempfile
@@ -106,7 +111,6 @@ def test_this_machine_can_be_reached(tmp_path: Path) -> None:
 server = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(server.getsockname()).close()
 socket.getaddrinfo("localhost", 80)
-socket.getaddrinfo(socket.gethostname(), 80, flags=0) if False else None
 ours, theirs = socket.socketpair()
 ours.send(b"x")
 assert "HTTPS_PROXY" not in os.environ
@@ -139,3 +143,28 @@ def test_a_process_that_did_not_ask_for_it_is_not_guarded(tmp_path: Path) -> Non
 
     assert guard._scratch == ()
     (tmp_path / "new.txt").write_text("text")
+
+
+def test_jobs_are_guarded_and_their_scratch_folder_goes_with_the_worker(
+    user_folder: Path, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        import pathlib, tempfile
+        def scribble(payload):
+            pathlib.Path(tempfile.gettempdir(), "file.txt").write_text("text")
+            yield tempfile.gettempdir()
+            try:
+                pathlib.Path("new.txt").write_text("text")
+            except PermissionError as error:
+                yield str(error)
+        """
+    write("elsewhere/jobs.py", source, imports=False)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(user_folder / "elsewhere"), os.environ.get("PYTHONPATH", "")])
+    )
+    with Worker(preload=()) as worker:
+        scratch, refused = worker.run("jobs:scribble")
+    assert refused == "nothing is written during a check: new.txt stays as it is"
+    assert not Path(scratch).exists()
+    assert Path(scratch).parent == Path(tempfile.gettempdir())
+    assert not Path("new.txt").exists()

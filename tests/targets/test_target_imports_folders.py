@@ -102,6 +102,12 @@ def test_of_two_packages_of_a_name_the_one_with_the_module_is_meant(
     assert load("train/main.py").WIDTH == 3
 
 
+def test_folders_without_init_lead_to_folders_without_init(write: Write, load: Callable[[str], ModuleType]) -> None:
+    write("models/a/b/net.py", "WIDTH = 3\n")
+    write("main.py", "from models.a.b.net import WIDTH\nimport models.a.b.net as net\n")
+    assert load("main.py").net.WIDTH == load("main.py").WIDTH == 3
+
+
 def test_libraries_do_not_find_the_users_modules(write: Write, load: Callable[[str], ModuleType]) -> None:
     """``wave`` is Python's own: a user's file of this name is theirs alone."""
     saved = {name: sys.modules.pop(name, None) for name in ("wave", "sndhdr")}

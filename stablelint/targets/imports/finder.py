@@ -111,10 +111,12 @@ def _has(spec: ModuleSpec, rest: list[str]) -> bool:
     """Whether a package has a module inside."""
     name, found = spec.name, spec
     for part in rest:
-        if found.submodule_search_locations is None:
+        places = found.submodule_search_locations
+        if places is None:
             return False
         name = f"{name}.{part}"
-        inner = PathFinder.find_spec(name, list(found.submodule_search_locations))
+        # The places of a namespace look their parent up, which is not imported yet.
+        inner = PathFinder.find_spec(name, list(getattr(places, "_path", places)))
         if inner is None:
             return False
         found = inner
