@@ -251,7 +251,7 @@ def _measured(job: str, spec: str, config: Config | None) -> list[tuple[str, Any
 def _worker(config: Config) -> Worker:
     from stablelint.targets.worker import Worker
 
-    return Worker(timeout=config.timeout, memory=config.memory)
+    return Worker(timeout=config.timeout, memory=config.memory, preload=("torch", "stablelint.warm:warm_up"))
 
 
 def _events(worker: Worker, job: str, request: Request, config: Config, on_start: Progress | None) -> Iterator[Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stablelint.graph import Graph
     from stablelint.signals import Signals
     from stablelint.signals.comparison import Comparison
-    from stablelint.targets.build import Built, Candidate
+    from stablelint.targets.source import Built, Candidate
     from stablelint.targets.spec import Request
     from stablelint.whatif import Question
 
@@ -80,11 +80,13 @@ def failed(name: str, error: TargetError, main: bool, remarks: tuple[str, ...] =
 def described(report: TargetReport, built: Built) -> TargetReport:
     """A report with the classes that the model stands for, and how it was built."""
     plan = built.plan
-    told = {} if plan is None else {"arguments": plan.shown, "origin": plan.origin, "guessed": plan.guessed}
     findings = report.findings
     if built.released:  # judged on initial weights, and the model is meant to have others
         findings = tuple(replace(finding, level=Level.NOTE) for finding in findings)
-    return replace(report, findings=findings, models=built.models, tried=built.tried, **told)  # type: ignore[arg-type]
+    report = replace(report, findings=findings, models=built.models, tried=built.tried)
+    if plan is None:
+        return report
+    return replace(report, arguments=plan.shown, origin=plan.origin, guessed=plan.guessed)
 
 
 def measure(payload: Payload) -> Iterator[tuple[str, str, Any]]:

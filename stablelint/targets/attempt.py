@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from stablelint.errors import InputTargetError
 from stablelint.inputs import Inputs
+from stablelint.targets.blame import Blame, blamed, place
 from stablelint.targets.loading import describe
+from stablelint.targets.lookups import Lookups
+from stablelint.targets.methods import through
 from stablelint.trace.caches import forgotten_fakes
 from stablelint.trace.provenance import fake_weight
 from stablelint.trace.shards import is_sharded
@@ -48,6 +52,7 @@ class Outcome:
     of its first tensor argument, ``fed`` the index of the input that this argument is (None: something computed).
     ``output_shapes`` are those of all returned tensors. ``vocabulary`` maps the index of an integer input to the
     smallest table that it was looked up in; ``tables`` are the (size, index length) of all other look-ups.
+    ``chances`` are the inputs that a loss wants between 0 and 1, ``blame`` those on the line that raised.
     """
 
     error: BaseException | None = None
@@ -57,6 +62,8 @@ class Outcome:
     output_shapes: list[tuple[int, ...]] = field(default_factory=list)
     vocabulary: dict[int, int] = field(default_factory=dict)
     tables: list[tuple[int, int]] = field(default_factory=list)
+    chances: set[int] = field(default_factory=set)
+    blame: Blame = field(default_factory=Blame)
 
     @property
     def undecided(self) -> bool:
@@ -74,9 +81,16 @@ class Attempts:
         self.model = model
         self._fresh = fresh
         self._real: nn.Module | None = None
+        self._method: str | None = None
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._state: dict[str, torch.Tensor] | None = None
         self._lazy = any(isinstance(each, nn.UninitializedParameter) for each in model.parameters())
+
+    def through(self, name: str) -> None:
+        """Call the model, which has no forward of its own, and its further instances through a method."""
+        self._method = name
+        through(self.model, name)
+        self._real = None
 
     def fake(self, inputs: Inputs) -> Outcome:
         """A pass on fake copies of weights and inputs.
@@ -106,6 +120,8 @@ class Attempts:
         """A pass on real tensors through an instance of its own."""
         if self._real is None or self._lazy:
             self._real = self._fresh()
+            if self._method is not None:
+                through(self._real, self._method)
         model = self._real
         with _random_state_kept(), restored_attributes(model):
             args, kwargs = tree_map(_copied, (inputs.args, inputs.kwargs))
@@ -129,7 +145,7 @@ def _watched(call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, A
         first = next((each for each in received if isinstance(each, torch.Tensor)), None)
         stack.append((module, first))
         if isinstance(module, nn.Embedding) and first is not None:
-            index = _index_of(first, ours)
+            index = place(first, ours)
             if index is not None:
                 outcome.vocabulary[index] = min(module.num_embeddings, outcome.vocabulary.get(index, 1 << 62))
             elif first.ndim:
@@ -141,14 +157,17 @@ def _watched(call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, A
             stack.pop()
 
     handles = [register_module_forward_pre_hook(before), register_module_forward_hook(after)]
+    lookups = Lookups(ours)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), warnings.catch_warnings(), lookups:
+            warnings.simplefilter("ignore")  # what a guess that does not fit makes torch say is not for the user
             result = call()
         outcome.output_shapes = [tuple(leaf.shape) for leaf in tree_leaves(_plain(result)) if torch.is_tensor(leaf)]
     except SystemExit as error:
         raise InputTargetError(describe(error, "in its forward pass", "the model")) from error
     except Exception as error:
         outcome.error = error
+        outcome.blame = blamed(error.__traceback__, ours)
         if stack:
             module, first = stack[-1]
             outcome.module = module
@@ -157,6 +176,9 @@ def _watched(call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, A
     finally:
         for handle in handles:
             handle.remove()
+    for index, size in lookups.vocabulary.items():
+        outcome.vocabulary[index] = min(size, outcome.vocabulary.get(index, size))
+    outcome.chances = lookups.chances
     return outcome
 
 
@@ -170,7 +192,13 @@ def _plain(result: Any) -> Any:
 
 
 def _index_of(tensor: Any, ours: list[Any]) -> int | None:
-    return next((index for index, each in enumerate(ours) if each is tensor), None)
+    same = (
+        index
+        for index, each in enumerate(ours)
+        if each is tensor
+        or (isinstance(each, list | tuple | dict) and any(leaf is tensor for leaf in tree_leaves(each)))
+    )
+    return next(same, None)
 
 
 def _copied(value: Any) -> Any:

@@ -2,116 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from stablelint.errors import BuildTargetError, InputTargetError, TargetError, did_you_mean
 from stablelint.feed import second_argument
 from stablelint.inputs import Inputs
-from stablelint.targets.arguments.search import Plan, Search
+from stablelint.targets.arguments.search import Search
 from stablelint.targets.attempt import Attempts
 from stablelint.targets.callplan import Call
 from stablelint.targets.checkpoint import fill
 from stablelint.targets.classes import is_abstract, main_classes, module_classes, stands_for
 from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
-from stablelint.targets.downloads import initial_weights
 from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
+from stablelint.targets.evidence.tensors import seen_calls
+from stablelint.targets.hints import Hint
 from stablelint.targets.imports.left_out import stood_in_for
-from stablelint.targets.imports.placeholder import PlaceholderUse, Reason, marker, touched
-from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer, input_seed
-from stablelint.targets.library import LibraryModel, library_model
-from stablelint.targets.lightning import network
-from stablelint.targets.loading import entered, importable, load_file, load_module, require, sentence, settle
+from stablelint.targets.imports.placeholder import PlaceholderUse, marker, touched
+from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer
+from stablelint.targets.library import library_model
+from stablelint.targets.loading import importable, load_file, load_module, require, settle
+from stablelint.targets.methods import remark_of
 from stablelint.targets.size import most_parameters, ran_out, too_large
+from stablelint.targets.source import Built, Candidate, First, Source, construct, made_inputs, materialise, observed
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
-
-if TYPE_CHECKING:
-    from stablelint.trace import Origins
-
 
 #: How many ways to construct a class are tried when its forward pass accepts no inputs.
 _MOST_PLANS = 4
-
-
-@dataclass
-class Built:
-    """A model with its inputs; ``rebuild(seed)`` gives a fresh model and fresh inputs.
-
-    The weights of a model that need not be run may be on meta, never allocated: ``origins.provenance`` then knows
-    their distributions. ``rebuild`` always allocates. With a checkpoint it gives the same model and only fresh inputs.
-    ``loss`` is the user's, None without one. ``models`` are the classes that the model stands for; ``plan`` is the call
-    that made it where its arguments had to be looked for, ``tried`` what was tried before. ``released`` says that it
-    is meant to have weights which are not there. ``allocated`` builds it again, with memory for its weights.
-    """
-
-    name: str
-    model: nn.Module
-    inputs: Inputs
-    origins: Origins | None
-    remarks: tuple[str, ...]
-    rebuild: Callable[[int], tuple[nn.Module, Inputs]]
-    loss: Loss | None = None
-    models: tuple[str, ...] = ()
-    plan: Plan | None = None
-    tried: tuple[str, ...] = ()
-    main: bool = True
-    checked: bool = False
-    released: bool = False
-    allocated: Callable[[], Built] | None = None
-
-
-@dataclass
-class Candidate:
-    """A model that can be built; ``build`` raises BuildTargetError or InputTargetError.
-
-    ``changed`` gives another candidate of the same place, with other fields of its source: ``found``, ``name``, or
-    ``virtual``, which leaves the weights of any model on meta, or allocates them (False; None leaves those of a
-    user's file on meta as far as its build allows that). ``library`` is None for a model of the user's. ``main``
-    says that people would call it a model of the file, not a part or a helper.
-    """
-
-    name: str
-    build: Callable[[], Built]
-    found: Found
-    library: LibraryModel | None
-    changed: Callable[..., Candidate]
-    main: bool = True
-
-
-@dataclass
-class _Source:
-    """Where a candidate comes from, and whether it has the file for itself."""
-
-    name: str
-    found: Found
-    module: ModuleType | None
-    imported: Origins | None
-    folders: tuple[Path, ...] = field(default_factory=entered)
-    shared: bool = False
-    real: bool = False
-    virtual: bool | None = None
-    checkpoint: Path | None = None
-    library: LibraryModel | None = None
-    first: _First | TargetError | None = field(default=None, repr=False)
-    main: bool = True
-    reader: Reader | None = field(default=None, repr=False)
-    absent: list[str] = field(default_factory=list)
-    touched: dict[Reason, None] = field(default_factory=dict, repr=False)
-
-
-#: A model, what was observed at its building, and what to say about it.
-_First = tuple[nn.Module, "Origins | None", tuple[str, ...]]
 
 
 def candidates(request: Request, *, real: bool = False, checkpoint: Path | None = None) -> list[Candidate]:
@@ -129,17 +52,17 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
         importable(Path.cwd())
         library = library_model(parts.kind, parts.name, dict(parts.kwargs))
         found = Found(parts.name, "factory", library.make, library.make)
-        return [_candidate(_Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
+        return [_candidate(Source(request.spec, found, None, None, library=library, real=real, checkpoint=checkpoint))]
     # Models at module level are built by the import.
-    with _observed(None) as origins:
+    with observed(None) as origins:
         loaded = load_module(parts.source) if parts.kind == "module" else load_file(Path(parts.source))
     module, text = loaded.module, loaded.source
     reader = Reader(module, Path(module.__file__ or parts.source))
 
-    def source(found: Found, *, main: bool = True) -> _Source:
+    def source(found: Found, *, main: bool = True) -> Source:
         name = f"{parts.source}:{found.name}"
         fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader}
-        return _Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
+        return Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
 
     if parts.name is not None:
         require(loaded, parts.name, parts.source)
@@ -171,7 +94,7 @@ def parts_of(request: Request, found: list[Candidate], reached: set[str], *, rea
     for kind in sorted(rest, key=lambda each: each not in main):  # stable
         found_ = searched(kind.__name__, kind, module, text)
         name = f"{parts.source}:{kind.__name__}"
-        made = _Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
+        made = Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
         candidates.append(_candidate(made))
     return [each for each in candidates if each.found.name not in reached]
 
@@ -199,7 +122,7 @@ def _called(module: ModuleType, parts: Parts, text: str | None) -> Found:
     return Found(f"{parts.name}{parts.text}", kind, Call(value, parts.args, kwargs), value)
 
 
-def _candidate(source: _Source) -> Candidate:
+def _candidate(source: Source) -> Candidate:
     def changed(**fields: object) -> Candidate:
         return _candidate(replace(source, first=None, **fields))  # type: ignore[arg-type]
 
@@ -220,17 +143,17 @@ def _explained(error: TargetError) -> TargetError:
     return error
 
 
-def _built_by_search(source: _Source) -> Built:
+def _built_by_search(source: Source) -> Built:
     """A class or factory that needs arguments: with the first that are found for which its forward pass runs."""
     assert source.reader is not None
 
-    def tried(call: Call) -> _Source:
+    def tried(call: Call) -> Source:
         return replace(source, found=replace(source.found, kind="class", make=call), first=None)
 
     function, problem = source.found.value, None
     if inspect.isclass(function) and is_abstract(function):
         raise BuildTargetError(f"{source.name} is abstract: what it leaves to subclasses cannot be checked")
-    search = Search(function, source.reader, lambda call: _construct(tried(call), 0, allocate=False)[0])
+    search = Search(function, source.reader, lambda call: construct(tried(call), 0, allocate=False)[0])
     for _, plan in zip(range(_MOST_PLANS), search.plans(), strict=False):
         try:
             built = _built(tried(plan.call))
@@ -240,22 +163,24 @@ def _built_by_search(source: _Source) -> Built:
             search.failed(error.__cause__ or error)
         else:
             return replace(built, plan=plan, tried=tuple(search.tried))
-    error = problem or BuildTargetError(no_values(source.name, function, search.error))
-    error.tried = tuple(search.tried)
-    raise error from (error.__cause__ or search.error)
+    failure = problem or BuildTargetError(no_values(source.name, function, search.error))
+    failure.tried = tuple(search.tried)
+    raise failure from (failure.__cause__ or search.error)
 
 
-def _built(source: _Source) -> Built:
+def _built(source: Source) -> Built:
     importable(*source.folders)
     since = marker()
     if isinstance(source.first, TargetError):
         raise source.first
     model, origins, remarks = source.first or _build(source)
     source.first = None
-    attempts = Attempts(model, lambda: _construct(source, 0, observe=False)[0])
+    attempts = Attempts(model, lambda: construct(source, 0, observe=False)[0])
     maker, remark, loss = _maker(source, model, attempts)
-    inputs = _inputs(source, maker, 0, model)
-    _materialise(model, inputs)
+    method = remark_of(model)
+    remarks += (method,) if method else ()
+    inputs = made_inputs(source, maker, 0, model)
+    materialise(model, inputs)
 
     if source.checkpoint is not None:
         assert origins is not None  # the first build is observed
@@ -263,10 +188,10 @@ def _built(source: _Source) -> Built:
 
     def rebuild(seed: int) -> tuple[nn.Module, Inputs]:
         if source.checkpoint is not None:  # trained weights and random ones have no common mean
-            return model, _inputs(source, maker, seed, model)
-        fresh, _ = _construct(source, seed, observe=False)
-        made = _inputs(source, maker, seed, fresh)
-        _materialise(fresh, made)
+            return model, made_inputs(source, maker, seed, model)
+        fresh, _ = construct(source, seed, observe=False)
+        made = made_inputs(source, maker, seed, fresh)
+        materialise(fresh, made)
         return fresh, made
 
     remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
@@ -279,26 +204,26 @@ def _built(source: _Source) -> Built:
     return built
 
 
-def _build(source: _Source) -> _First:
+def _build(source: Source) -> First:
     """The first model of a source: allocated, unless it may stay without weights and is too large for them."""
     library = source.library
     remarks = (library.remark,) if library is not None and library.remark else ()
     if (source.virtual or (library is not None and library.virtual)) and not source.real:
-        return *_construct(source, 0, allocate=False), remarks
+        return *construct(source, 0, allocate=False), remarks
     if library is None and source.virtual is None and source.found.kind != "instance" and not source.real:
         with suppress(BuildTargetError):  # what asks for the values of its weights gets them
-            return *_construct(source, 0, allocate=False), remarks
+            return *construct(source, 0, allocate=False), remarks
     most = most_parameters(real=source.real)
-    if library is not None and library.virtual and _count(_construct(source, 0, allocate=False)[0]) > most:
+    if library is not None and library.virtual and _count(construct(source, 0, allocate=False)[0]) > most:
         raise BuildTargetError(too_large(source.name, most))
     try:
-        return *_construct(source, 0, most=most), remarks
+        return *construct(source, 0, most=most), remarks
     except BuildTargetError as error:
         if not ran_out(error):
             raise
     if source.real:
         raise BuildTargetError(too_large(source.name, most))
-    model, origins = _construct(source, 0, allocate=False)
+    model, origins = construct(source, 0, allocate=False)
     return model, origins, (*remarks, f"checked without allocating its {_count(model) / 1e9:.1f} billion parameters")
 
 
@@ -306,13 +231,13 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None, Loss | None]:
+def _maker(source: Source, model: nn.Module, attempts: Attempts) -> tuple[Maker, str | None, Loss | None]:
     """What makes inputs, a remark about them, and the user's loss."""
     loss = example_loss(model, source.found.value, source.module, source.name)
     given = example(model, source.found.value, source.module, source.name.rpartition(":")[0], loss)
     if given is not None:
         try:
-            inputs = _inputs(source, given.make, 0, model)
+            inputs = made_inputs(source, given.make, 0, model)
             check_example(attempts, inputs, given, source.name)
         except InputTargetError:
             # One example_inputs() in a file of several models need not be meant for all of them, nor its loss.
@@ -327,37 +252,29 @@ def _maker(source: _Source, model: nn.Module, attempts: Attempts) -> tuple[Maker
         told = from_library(source.library, model, attempts)
         if told is not None:
             return *told, loss
-    return *infer(model, attempts, source.name, in_file=source.module is not None), loss
+    return *infer(model, attempts, source.name, in_file=source.module is not None, hints=_seen(source)), loss
 
 
-def _construct(
-    source: _Source, seed: int, *, observe: bool = True, allocate: bool = True, most: int | None = None
-) -> tuple[nn.Module, Origins | None]:
-    """A fresh model and what was observed at its building; without ``observe`` an instance is copied."""
-    found = source.found
-    seed_everything(seed)
-    since = marker()
-    with sentence(BuildTargetError, "while the model is built", source.name):
-        if found.kind == "instance":
-            return (found.value if observe else copy.deepcopy(found.value)), source.imported
-        observed = _observed(source.imported, allocate=allocate, most=most) if observe else nullcontext()
-        with initial_weights() as absent, observed as origins:
-            model = found.make()
-    if not isinstance(model, nn.Module):
-        raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
-    source.absent = absent
-    source.touched.update(dict.fromkeys(touched(since)))
-    return network(model), origins
+_KINDS = {"normal": "float", "ids": "int", "false": "bool"}
 
 
-def _inputs(source: _Source, maker: Maker, seed: int, model: nn.Module) -> Inputs:
-    seed = input_seed(seed, model)
-    seed_everything(seed)
-    with sentence(InputTargetError, "while example inputs are made", source.name):
-        return maker(seed, model)
+def _seen(source: Source) -> list[Hint]:
+    """The arguments of the call of the model in the repository that tells most of them."""
+    if source.reader is None or not (inspect.isroutine(source.found.value) or inspect.isclass(source.found.value)):
+        return []
+    for call in seen_calls(source.found.value, source.reader):
+        where = call.where.removeprefix("the call in ")
+        given = [(None, position, each) for position, each in enumerate(call.args)]
+        named = [(name, None, each) for name, each in call.kwargs.items()]
+        return [
+            Hint(name, position, each.shape, _KINDS.get(each.kind or ""), each.high, where)
+            for name, position, each in (*given, *named)
+            if each is not None
+        ]
+    return []
 
 
-def _without_parts(sources: list[_Source]) -> list[_Source]:
+def _without_parts(sources: list[Source]) -> list[Source]:
     """Leave out models that only appear as parts of another one; needs them built when there are several."""
     if len(sources) < 2:
         return sources
@@ -389,29 +306,3 @@ def _without_parts(sources: list[_Source]) -> list[_Source]:
 
 def _is_bare_layer(model: nn.Module) -> bool:
     return type(model).__module__.startswith("torch.nn.") and not any(True for _ in model.children())
-
-
-def _materialise(model: nn.Module, inputs: Inputs) -> None:
-    """Give lazy layers their shapes by one real pass."""
-    if any(isinstance(each, nn.UninitializedParameter) for each in model.parameters()):
-        with torch.no_grad(), sentence(InputTargetError, "in its forward pass", "the model"):
-            model(*inputs.args, **inputs.kwargs)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, Python's random and numpy's global generator."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    try:
-        import numpy
-    except ImportError:
-        return
-    numpy.random.seed(seed % 2**32)
-
-
-def _observed(
-    origins: Origins | None, *, allocate: bool = True, most: int | None = None
-) -> AbstractContextManager[Origins]:
-    from stablelint.trace import observe_build
-
-    return observe_build(origins, allocate=allocate, most=most)

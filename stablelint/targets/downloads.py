@@ -64,12 +64,12 @@ def initial_weights() -> Iterator[list[str]]:
 
 def _everywhere(function: Callable[..., Any], new: Callable[..., Any]) -> list[tuple[Any, str, Any, Any]]:
     """The modules that hold a function under one of its usual names."""
-    found = []
-    for module in list(sys.modules.values()):
-        for name in ("load_state_dict_from_url", "load_url"):
-            if getattr(module, "__dict__", {}).get(name) is function:
-                found.append((module, name, function, new))
-    return found
+    return [
+        (module, name, function, new)
+        for module in list(sys.modules.values())
+        for name in ("load_state_dict_from_url", "load_url")
+        if getattr(module, "__dict__", {}).get(name) is function
+    ]
 
 
 def remark(asked: list[str]) -> tuple[str, ...]:

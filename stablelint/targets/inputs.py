@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -14,27 +12,24 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from stablelint.errors import InputTargetError
 from stablelint.feed import Batches, arrange, is_loader, second_argument
 from stablelint.inputs import Inputs
-from stablelint.targets.attempt import Attempts, Outcome
+from stablelint.targets.attempt import Attempts
 from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
+from stablelint.targets.hints import Hint
 from stablelint.targets.imports.placeholder import PlaceholderUse
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
-from stablelint.targets.proposals import detection_inputs, parameters_to_fill, proposals
-from stablelint.targets.repair import repairs, shorter
+from stablelint.targets.methods import has_forward_of_class, settle_on, working_methods
+from stablelint.targets.proposals import detection_inputs, parameters_to_fill
+from stablelint.targets.search import Search, is_large
 from stablelint.trace.shards import batch_part
 
-_MOST_TRIES = 60
-_MOST_TRIES_FOR_ONE = 15
-_MOST_SECONDS = 10.0
-_DEEPEST_REPAIR = 6
-# A real pass through a larger model than this only to check the range of its ids is too dear.
-_LARGEST_REAL = 100_000_000
+#: Methods of a model without a forward that are tried.
+_MOST_METHODS = 4
 
 #: Weights and inputs drawn from one seed would be the same numbers: this is added for inputs.
 INPUT_SEED = 1_000_003
@@ -114,12 +109,37 @@ def _from_seed(make: Callable[[int], Inputs], seed: int, model: nn.Module) -> In
     return make(seed)
 
 
-def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = True) -> tuple[Maker, str]:
+def infer(
+    model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = True, hints: Sequence[Hint] = ()
+) -> tuple[Maker, str]:
     """A maker of inputs that the model accepts, and a remark that says what they are.
 
     ``in_file`` says that the user has a file to which ``example_inputs()`` can be added: the remark then shows it.
-    At most 60 passes on fake tensors and 10 seconds; raises InputTargetError when none passes.
+    ``hints`` are the arguments of one call that was seen, tried first. A model without a forward is given the method
+    that inputs are found for (:mod:`stablelint.targets.methods`).
+    At most 150 passes on fake tensors and 10 seconds; raises InputTargetError when none passes.
     """
+    if has_forward_of_class(model):
+        return _inferred(model, attempts, target, in_file=in_file, hints=hints)
+    first: InputTargetError | None = None
+    for name in working_methods(model)[:_MOST_METHODS]:
+        attempts.through(name)
+        try:
+            found = _inferred(model, attempts, target, in_file=in_file, hints=hints)
+        except InputTargetError as error:
+            first = first or error
+        else:
+            settle_on(model, name)
+            return found
+    raise first or InputTargetError(
+        f"{target} has no forward, and none of its methods takes tensors to its parameters; "
+        "name a factory that returns the network to check"
+    )
+
+
+def _inferred(
+    model: nn.Module, attempts: Attempts, target: str, *, in_file: bool, hints: Sequence[Hint]
+) -> tuple[Maker, str]:
     detected = detection_inputs(model, 0)
     if detected is not None:
         return lambda seed, each: Inputs(*(detection_inputs(each, seed) or ())), "inputs inferred: images with boxes"
@@ -127,20 +147,24 @@ def infer(model: nn.Module, attempts: Attempts, target: str, *, in_file: bool = 
     if told is not None:
         return told
     device, dtype = _place(model)
-    found = _Search(model, attempts, device, dtype).run()
+    search = Search(model, attempts, device, dtype, hints)
+    found = search.run()
     if isinstance(found, Proposal):
         remark = f"inputs inferred: {found}"
+        if search.from_call:
+            remark = f"inputs inferred from the call at {hints[0].where}: {found}"
         if in_file:
             remark += f"; to choose them add `{found.code()}` to the file"
         return lambda seed, _: found.inputs(seed, device, dtype), remark
     if found is not None and isinstance(found.error, PlaceholderUse):  # no other input brings the package
         raise InputTargetError(describe(found.error, "in its forward pass", target)) from found.error
     signature = ", ".join(_parameter_names(model))
+    method = "forward" if has_forward_of_class(model) else getattr(model.forward, "__name__", "forward")
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
     raise InputTargetError(
-        f"no inputs were found that {target} accepts in forward({signature}){reason}; "
+        f"no inputs were found that {target} accepts in {method}({signature}){reason}; "
         f"add `def example_inputs(): return {_template(model)}` to the file"
-    )
+    ) from (found.error if found else None)
 
 
 def _told_by_config(model: nn.Module, attempts: Attempts, *, in_file: bool) -> tuple[Maker, str] | None:
@@ -151,109 +175,13 @@ def _told_by_config(model: nn.Module, attempts: Attempts, *, in_file: bool) -> t
     for make, described in inputs_from_config(config, model):
         inputs = make(0)
         # A real pass knows whether an id is out of range, and runs what fake tensors cannot.
-        outcome = attempts.fake(inputs) if _is_large(model) else attempts.real(inputs)
+        outcome = attempts.fake(inputs) if is_large(model) else attempts.real(inputs)
         if outcome.error is None:
             remark = f"inputs inferred: {described}"
             return partial(_from_seed, make), remark + (
                 f"; to choose them add `{code(inputs)}` to the file" if in_file else ""
             )
     return None
-
-
-class _Search:
-    """Depth first: a failed proposal's repairs come before the next proposal, but only so many of them."""
-
-    def __init__(self, model: nn.Module, attempts: Attempts, device: torch.device, dtype: torch.dtype) -> None:
-        self.model = model
-        self.attempts = attempts
-        self.device = device
-        self.dtype = dtype
-        self.tries = 0
-        self.seen: set[Proposal] = set()
-        self.deadline = time.monotonic() + _MOST_SECONDS
-        self.first_failure: Outcome | None = None
-        self.weak: Proposal | None = None
-        self.undecided: list[Proposal] = []
-
-    def run(self) -> Proposal | Outcome | None:
-        """The proposal that passed, or else the first failure."""
-        stack = [(each, 0, root) for root, each in reversed(list(enumerate(proposals(self.model))))]
-        postponed: list[tuple[Proposal, int, int]] = []
-        spent: Counter[int] = Counter()
-        while (stack or postponed) and self.tries < _MOST_TRIES and time.monotonic() < self.deadline:
-            proposal, depth, root = stack.pop() if stack else postponed.pop(0)
-            if proposal in self.seen:
-                continue
-            if spent[root] >= _MOST_TRIES_FOR_ONE and stack:
-                postponed.append((proposal, depth, root))
-                continue
-            spent[root] += 1
-            self.seen.add(proposal)
-            outcome = self._pass(proposal, real=False)
-            if outcome.error is None:
-                settled = self._settled(proposal, outcome)
-                if settled is not None:
-                    return settled
-                continue
-            if outcome.undecided:
-                self.undecided.append(proposal)
-                outcome = self._pass(proposal, real=True)
-                if outcome.error is None:
-                    return proposal
-            if self.first_failure is None:
-                self.first_failure = outcome
-            if depth < _DEEPEST_REPAIR:
-                better = repairs(proposal, outcome, self.model)
-                stack += [(each, depth + 1, root) for each in reversed(better)]
-        return self.weak or self.first_failure
-
-    def _pass(self, proposal: Proposal, *, real: bool) -> Outcome:
-        self.tries += 1
-        inputs = proposal.inputs(0, self.device, self.dtype)
-        return self.attempts.real(inputs) if real else self.attempts.fake(inputs)
-
-    def _settled(self, proposal: Proposal, outcome: Outcome) -> Proposal | None:
-        """A passing proposal with its ids in range; None when it is to be taken only if nothing better comes."""
-        proposal, less = _in_range(proposal, outcome), shorter(proposal, outcome)
-        integers = [name for name, guess in proposal.items() if guess.kind == "ids"]
-        if _is_large(self.model):
-            proposal = _in_range(less or proposal, outcome)
-        elif integers or less is not None:
-            # Fake tensors have no values: only a real pass shows an id that is out of range. A table with fewer rows
-            # than the sequence is long may hold positions, then the sequence is too long, or kinds of tokens.
-            real = self._pass(proposal, real=True)
-            if real.error is not None and less is not None:
-                proposal = _in_range(less, outcome)
-                real = self._pass(proposal, real=True)
-            if real.error is not None:
-                self.first_failure = self.first_failure or real
-                return None
-        if _keeps_batch(proposal, outcome):
-            return proposal
-        self.weak = self.weak or proposal
-        return None
-
-
-def _is_large(model: nn.Module) -> bool:
-    return sum(each.numel() for each in model.parameters() if not is_lazy(each)) > _LARGEST_REAL
-
-
-def _in_range(proposal: Proposal, outcome: Outcome) -> Proposal:
-    changes = {}
-    for index, (name, guess) in enumerate(proposal.items()):
-        high = outcome.vocabulary.get(index)
-        if guess.kind == "ids" and high is not None and high != guess.high:
-            changes[name] = type(guess)("ids", guess.shape, high)
-    return proposal.changed(changes)
-
-
-def _keeps_batch(proposal: Proposal, outcome: Outcome) -> bool:
-    """Whether samples stay apart: ``view(-1, 400)`` on an image of the wrong size passes with another batch."""
-    if not proposal.items():
-        return True
-    shape = proposal[proposal.main].shape
-    batch = set(shape[:2]) if len(shape) == 3 else set(shape[:1])
-    return any(not each or batch & set(each[:2]) for each in outcome.output_shapes)
 
 
 def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:

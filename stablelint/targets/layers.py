@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from stablelint.targets.guess import (
 )
 
 #: Sides of square images, most common first; a model that flattens accepts only one.
-SIDES = (32, 28, 64, 224, 16, 96, 128, 256, 299, 48, 8)
+SIDES = (32, 28, 64, 224, 16, 96, 128, 256, 299, 48, 8, 84)
 
 _SIDE_NAMES = ("image_size", "img_size", "input_size", "resolution", "input_resolution")
 _SEQUENCE_WORDS = ("attn", "attention", "transformer", "lstm", "gru", "rnn", "sequence", "seq2seq", "temporal")
@@ -116,6 +116,8 @@ def sides(model: nn.Module) -> list[int]:
     """Image sides to try: what the model's own attributes say, then the usual ones."""
     told: list[int] = []
     for _, module in zip(range(50), model.modules(), strict=False):
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            continue  # their input_size counts features
         for owner in (module, getattr(module, "config", None), getattr(module, "cfg", None)):
             for name in _SIDE_NAMES:
                 value = getattr(owner, name, None)
@@ -125,10 +127,24 @@ def sides(model: nn.Module) -> list[int]:
     return list(dict.fromkeys([*told, *SIDES]))
 
 
+def attribute(model: nn.Module, names: Iterable[str], least: int, most: int) -> int | None:
+    """The first integer between two bounds that the model, or a configuration that it holds, has under a name."""
+    for owner in (
+        model,
+        *(getattr(model, each, None) for each in ("config", "cfg", "configs", "args", "params", "hparams")),
+    ):
+        for name in names:
+            value = owner.get(name) if isinstance(owner, dict) else getattr(owner, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+                return value
+    return None
+
+
 def scaled_sides(side: int, got: int, wanted: int) -> list[int]:
     """Sides whose flattened image could have ``wanted`` elements, when ``side`` gives ``got``."""
     exact = side * math.sqrt(wanted / got)
-    near = [round(exact), 4 * math.ceil(exact / 4), round(exact) + 1, round(exact) + 2, round(exact) - 1]
+    usual = sorted((each for each in SIDES if abs(each - exact) <= 0.15 * exact), key=lambda each: abs(each - exact))
+    near = [round(exact), *usual[:2], 4 * math.ceil(exact / 4), round(exact) + 1, round(exact) + 2, round(exact) - 1]
     return [each for each in dict.fromkeys(near) if 1 <= each <= 1024]
 
 

@@ -101,9 +101,9 @@ def importable(*wanted: Path) -> None:
         sys.path[:] = list(dict.fromkeys([*first, *sys.path, *last]))
         return
     left = tuple(folder + os.sep for folder in _folders if folder not in first)
-    for name, module in list(sys.modules.items()):
+    for name, module in list(sys.modules.items()) if left else ():
         file = getattr(module, "__file__", None)
-        if left and name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
+        if name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
             del sys.modules[name]
     _folders = first
     cwd = [_home.cwd] if "" not in _home.path else []

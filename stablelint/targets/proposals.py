@@ -3,26 +3,60 @@
 from __future__ import annotations
 
 import inspect
-import re
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from stablelint.targets.annotations import axes_of, like_named, sizes_of, with_axes
+from stablelint.targets.by_name import (
+    IDS,
+    IMAGES,
+    LABELS,
+    LENGTHS,
+    MASKS,
+    STATES,
+    TIMES,
+    annotated_ids,
+    contained,
+    secondary,
+)
+from stablelint.targets.facts import Facts
 from stablelint.targets.guess import LENGTH, SEQUENCE_BATCH, Guess, Proposal
-from stablelint.targets.layers import classes, entries, image, image_batch, sides
+from stablelint.targets.hints import Hint, hinted
+from stablelint.targets.layers import attribute, entries, image, image_batch, sides
+from stablelint.targets.reading import facts_of, passed_on
+from stablelint.targets.told import told
 
-_IDS = re.compile(r"(.*_)?(ids?|idx|indices|tokens?|words|text|src|tgt|trg|source|target_seq|seqs?|chars?|codes)(_in)?")
-_IMAGES = re.compile(r"im|ims|img\d?|imgs|images?\d?|pixel_values|pixels|frames?|photo|picture")
-_TIMES = re.compile(r"ts?|times?|timesteps?|time_steps?|noise_levels?|sigmas?|steps?|log_snr")
-_LENGTHS = re.compile(r".*(lens?|lengths?)")
-_MASKS = re.compile(r".*mask")
-_LABELS = re.compile(r"y|ys|labels?|targets?|class_ids?|class_labels?|classes|gt|answers?|same|similar|truth")
-_STATES = re.compile(r"h|h0|hx|hidden|state|hidden_state|h_prev|prev_hidden")
-_ANNOTATED_IDS = ("LongTensor", "IntTensor", "Int[", "Int64[", "Long[")
+#: Attributes that tell the length of a sequence; it is not only a limit.
+_LENGTH_NAMES = ("seq_len", "seq_length", "context_len", "context_length", "input_len", "input_length", "window_size")
+_LIBRARIES = ("torch.", "torchvision.", "timm.", "transformers.")
+_DATA_ELSEWHERE = {"number", "lengths", "open_ones", "open_false", "classes"}
+
+
+def from_hints(model: nn.Module, hints: Sequence[Hint]) -> list[Proposal]:
+    """Proposals with the shapes of a call that was seen; its arguments that are optional are filled, too."""
+    if not hints:
+        return []
+    wanted = parameters_to_fill(model)
+    named = {each.name for each in hints if each.name is not None}
+    optional = [
+        each.replace(kind=each.KEYWORD_ONLY, default=each.empty)
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.name in named and each.name not in {one.name for one in wanted}
+    ]
+    wanted = [*wanted, *optional]
+    if not wanted:
+        return []
+    facts = read(model, wanted)
+    tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    main = _main_parameter(wanted, facts)
+    guesses = list(_main_guesses(main, facts[main.name], None, model, tables))
+    return hinted(
+        hints, wanted, main, guesses, lambda each, guess: secondary(each, facts[each.name], guess, model, tables)
+    )
 
 
 def proposals(model: nn.Module) -> list[Proposal]:
@@ -30,23 +64,65 @@ def proposals(model: nn.Module) -> list[Proposal]:
     wanted = parameters_to_fill(model)
     if not wanted:
         return [Proposal(())]
+    facts = read(model, wanted)
     tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
     found: list[Proposal] = []
-    main = _main_parameter(wanted)
+    main = _main_parameter(wanted, facts)
     axes = {each.name: axes_of(each, model) for each in wanted}
-    for guess in _main_guesses(main, axes[main.name], model, tables):
+    guesses = list(_main_guesses(main, facts[main.name], axes[main.name], model, tables))
+    if _nothing_needed(model, facts):
+        found.append(Proposal(()))
+    for guess in guesses:
         sizes = sizes_of(axes[main.name], guess)
+        carrier = _carrier(guess)
         others = [
-            (each, _with_names(_secondary(each, guess, model, tables), axes[each.name], sizes))
+            (each, _with_names(secondary(each, facts[each.name], carrier, model, tables), axes[each.name], sizes))
             for each in wanted
             if each is not main
         ]
         found += _combinations(wanted, main, guess, others)
+    if _all_optional(model):
+        found.append(Proposal(()))
     return list(dict.fromkeys(found))
 
 
+def read(model: nn.Module, wanted: Sequence[inspect.Parameter]) -> dict[str, Facts]:
+    """What the source tells of the parameters; nothing for the models of a library, which tell by other means."""
+    names = tuple(each.name for each in wanted)
+    if f"{type(model).__module__}.".startswith(_LIBRARIES) and type(model) is not nn.Sequential:
+        return {name: Facts() for name in names}
+    return facts_of(model.forward, names)
+
+
+def _carrier(guess: Guess) -> Guess:
+    """The tensor of a container that tells the batch and the length."""
+    while guess.parts:
+        guess = guess.parts[0][1]
+    return guess
+
+
+def _all_optional(model: nn.Module) -> bool:
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return all(
+        each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters
+    )
+
+
+def _nothing_needed(model: nn.Module, facts: Mapping[str, Facts]) -> bool:
+    """Whether all arguments are optional and the first is a state or a number: the model makes a tensor of its own."""
+    only = next(iter(facts))
+    plain = STATES.fullmatch(only) or only.lower() in ("l", "length", "rate", "n", "size")
+    return bool(_all_optional(model) and plain and not facts[only].told())
+
+
 def parameters_to_fill(model: nn.Module) -> list[inspect.Parameter]:
-    """The required parameters of forward; for a model that requires none, the one that carries its data."""
+    """The required parameters of forward; for a model that requires none, the one that carries its data.
+
+    A forward of ``*args`` that hands them on to a part of the model has that part's parameters.
+    """
     try:
         signature = inspect.signature(model.forward)
     except (TypeError, ValueError):
@@ -56,28 +132,35 @@ def parameters_to_fill(model: nn.Module) -> list[inspect.Parameter]:
     required = [each for each in plain if each.default is each.empty]
     if required:
         return required
-    told = getattr(model, "main_input_name", None)  # transformers
+    told_name = getattr(model, "main_input_name", None)  # transformers
     for each in plain:
-        if each.name == told:
+        if each.name == told_name:
             return [each.replace(kind=each.KEYWORD_ONLY)]
     if plain:
-        known = [each for each in plain if _IDS.fullmatch(each.name) or _IMAGES.fullmatch(each.name)]
+        known = [each for each in plain if IDS.fullmatch(each.name) or IMAGES.fullmatch(each.name)]
         return [(known or plain)[0].replace(kind=inspect.Parameter.KEYWORD_ONLY)]
     variadic = [each for each in parameters if each.kind is each.VAR_POSITIONAL]
+    inner = passed_on(model) if variadic else None
+    if inner is not None:
+        return parameters_to_fill(inner)
     return [each.replace(kind=each.POSITIONAL_OR_KEYWORD) for each in variadic]
 
 
 def value_for(name: str, main: Guess, model: nn.Module) -> Guess:
     """A guess for a parameter that was left out and that the model asks for."""
     tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
-    return _secondary(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY), main, model, tables)[0]
+    facts = facts_of(model.forward, (name,))[name]
+    facts.uses.discard("none")
+    return secondary(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY), facts, main, model, tables)[0]
 
 
-def _main_parameter(wanted: list[inspect.Parameter]) -> inspect.Parameter:
-    for each in wanted:
-        if not any(known.fullmatch(each.name) for known in (_TIMES, _LENGTHS, _MASKS, _LABELS, _STATES)):
-            return each
-    return wanted[0]
+def _main_parameter(wanted: list[inspect.Parameter], facts: Mapping[str, Facts]) -> inspect.Parameter:
+    elsewhere = (TIMES, LENGTHS, MASKS, LABELS, STATES)
+    data = [each for each in wanted if not any(known.fullmatch(each.name) for known in elsewhere)]
+    data = [each for each in data if each.annotation not in (int, float, bool, "int", "float", "bool")] or data
+    carrying = [each for each in data if not _DATA_ELSEWHERE & facts[each.name].uses or facts[each.name].feeds]
+    reaching = [each for each in wanted if any(not feed.position for feed in facts[each.name].feeds)]
+    return next(iter(carrying or data or reaching or wanted))
 
 
 def _with_names(guesses: list[Guess], axes: tuple[str, ...] | None, sizes: Mapping[str, int]) -> list[Guess]:
@@ -85,11 +168,20 @@ def _with_names(guesses: list[Guess], axes: tuple[str, ...] | None, sizes: Mappi
 
 
 def _main_guesses(
-    parameter: inspect.Parameter, axes: tuple[str, ...] | None, model: nn.Module, tables: list[int]
+    parameter: inspect.Parameter,
+    facts: Facts,
+    axes: tuple[str, ...] | None,
+    model: nn.Module,
+    tables: list[int],
 ) -> Iterator[Guess]:
-    layered = [*library_guesses(model), *entries(model)]
-    found = list(_by_name(parameter, model, tables))
-    found += [each for each in layered if not each.floating or not found or len(each.shape) > 1]
+    library = library_guesses(model)
+    layered = [*library, *entries(model)]
+    read_off = (
+        [] if library else [*contained(parameter.name, facts, None, model), *_lengthened(facts, parameter, model)]
+    )
+    named = list(_by_name(parameter, model, tables))
+    found = [*read_off, *named]
+    found += [each for each in layered if not each.floating or not named or len(each.shape) > 1]
     found += list(_from_parameters(model))
     found += [
         Guess("normal", (SEQUENCE_BATCH, LENGTH, 24)),
@@ -99,6 +191,10 @@ def _main_guesses(
         Guess("ids", (SEQUENCE_BATCH, LENGTH), min(tables, default=100)),
         Guess("normal", (16,)),
     ]
+    if facts.rank is not None or facts.least > 1:  # a stable order: what has the axes that the source names is first
+        found.sort(key=lambda each: not each.parts and not _has_axes(each, facts))
+    if _is_real(facts):
+        found.sort(key=lambda each: each.integers)
     if axes is not None:
         found = [*with_axes(found, axes), *(each for each in found if len(each.shape) != len(axes))]
     # One guess per layer first, then the further sizes of each: the right layer matters more than the right size.
@@ -112,6 +208,31 @@ def _main_guesses(
     first = first[:8]
     yield from dict.fromkeys([*first[:2], *[each for each in found if each.shape[1:2] == first[0].shape[1:2]][:12]])
     yield from (each for each in dict.fromkeys([*first, *found]) if each not in first[:2])
+
+
+def _lengthened(facts: Facts, parameter: inspect.Parameter, model: nn.Module) -> list[Guess]:
+    """What the source tells, for sequences also with the length that the model holds."""
+    found = told(parameter.name, facts, model, None)
+    length = attribute(model, _LENGTH_NAMES, 2, 4096)
+    if length is None:
+        return found
+    sequences = [
+        replace(each, shape=(each.shape[0], length, *each.shape[2:]))
+        for each in found
+        if (len(each.shape) == 2 and each.kind == "ids") or len(each.shape) == 3
+    ]
+    return [*sequences, *found]
+
+
+def _has_axes(guess: Guess, facts: Facts) -> bool:
+    rank = len(guess.shape)
+    return rank == facts.rank if facts.rank is not None else rank >= facts.least
+
+
+def _is_real(facts: Facts) -> bool:
+    """Whether the source calculates with the argument and looks nothing up by it."""
+    looked_up = "index" in facts.uses or any(isinstance(each.layer, nn.Embedding) for each in facts.feeds)
+    return "float" in facts.uses and not looked_up
 
 
 def library_guesses(model: nn.Module) -> list[Guess]:
@@ -131,10 +252,9 @@ def library_guesses(model: nn.Module) -> list[Guess]:
 
 
 def _by_name(parameter: inspect.Parameter, model: nn.Module, tables: list[int]) -> Iterator[Guess]:
-    annotation = str(parameter.annotation)
-    if any(word in annotation for word in _ANNOTATED_IDS) or (_IDS.fullmatch(parameter.name) and tables):
+    if annotated_ids(parameter) or (IDS.fullmatch(parameter.name) and tables):
         yield Guess("ids", (SEQUENCE_BATCH, LENGTH), tables[0] if tables else 100)
-    if _IMAGES.fullmatch(parameter.name):
+    if IMAGES.fullmatch(parameter.name):
         channels = [each.in_channels for each in model.modules() if isinstance(each, nn.Conv2d)]
         yield from library_guesses(model)
         yield from (image(channels[0] if channels else 3, side) for side in sides(model)[:3])
@@ -147,54 +267,6 @@ def _from_parameters(model: nn.Module) -> Iterator[Guess]:
             for size in dict.fromkeys((parameter.shape[0], parameter.shape[1])):
                 yield Guess("normal", (16, size))
             return
-
-
-def _secondary(parameter: inspect.Parameter, main: Guess, model: nn.Module, tables: list[int]) -> list[Guess]:
-    """Guesses for a further parameter, given the main one."""
-    name, batch = parameter.name, main.shape[0] if main.shape else SEQUENCE_BATCH
-    length = main.shape[1] if len(main.shape) > 1 else LENGTH
-    scalar = _scalar(parameter)
-    if scalar is not None:
-        return [scalar]
-    like_main = Guess("ids", main.shape, main.high) if main.kind == "ids" else Guess("normal", main.shape)
-    ids = Guess("ids", (batch, length), min(tables, default=2))
-    if name == "edge_index":
-        return [Guess("ids", (2, 4 * batch), batch)]
-    if name.startswith(("adj", "affinity")):
-        return [Guess("ones", (batch, batch)), Guess("ones", (batch, length, length))]
-    if _TIMES.fullmatch(name):
-        return [Guess("ids", (batch,), min([1000, *tables])), Guess("normal", (batch,)), Guess("normal", (batch, 1))]
-    if _LENGTHS.fullmatch(name):
-        return [Guess("full", (batch,), length)]
-    if _MASKS.fullmatch(name):
-        padding = [Guess("ones_long", (batch, length)), Guess("ones", (batch, length)), Guess("false", (batch, length))]
-        pairs = [Guess("ones", (length, length)), Guess("ones_long", (batch, 1, length, length))]
-        if "pad" in name:
-            return [padding[2], padding[0], *pairs]
-        return [padding[0], *pairs, *padding[1:]] if main.kind == "ids" else [*pairs, *padding]
-    if _LABELS.fullmatch(name):
-        outputs = classes(model)
-        label = Guess("ids", (batch,), max(2, min([outputs, *tables[-1:]])))
-        values = [Guess("normal", (batch, outputs)), Guess("normal", (batch,)), like_main]
-        return [like_main, label, *values] if main.kind == "ids" else [label, *values]
-    if _STATES.fullmatch(name):
-        cells = [each.hidden_size for each in model.modules() if isinstance(each, nn.RNNCellBase | nn.RNNBase)]
-        return [Guess("normal", (batch, size)) for size in cells[:1]] + [like_main]
-    if _IMAGES.fullmatch(name):
-        return [like_main if len(main.shape) == 4 else image(3, 32)]
-    if _IDS.fullmatch(name) and (tables or main.kind == "ids"):
-        return [ids, like_main]
-    return [like_main, Guess("normal", (batch, main.shape[-1] if main.shape else 1)), Guess("normal", (batch,)), ids]
-
-
-def _scalar(parameter: inspect.Parameter) -> Guess | None:
-    annotation: Any = parameter.annotation
-    by_type = {bool: False, "bool": False, int: 1, "int": 1, float: 1.0, "float": 1.0}
-    if isinstance(annotation, type | str) and annotation in by_type:
-        return Guess("value", value=by_type[annotation])
-    if type(None) in typing.get_args(annotation) or (isinstance(annotation, str) and annotation.endswith("| None")):
-        return Guess("value", value=None)
-    return None
 
 
 def _combinations(

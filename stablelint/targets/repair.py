@@ -13,6 +13,7 @@ from stablelint.targets.attempt import Outcome
 from stablelint.targets.guess import LENGTH, Guess, Proposal
 from stablelint.targets.layers import SIDES, classes, entry, image, image_batch, scaled_sides, wanted_width
 from stablelint.targets.proposals import value_for
+from stablelint.targets.repair_said import said
 
 _WANTS_IDS = re.compile(
     r"indices.*(Long|Int)|must be (long|int|byte)|tensors used as indices|Expected.*Long|to be Long", re.I
@@ -52,25 +53,35 @@ _TOO_SMALL = re.compile(
 def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Proposal]:
     """Proposals that avoid the failure, likeliest first, without repetitions."""
     found: list[Proposal] = []
+    if not proposal.items():
+        return found
     text = " ".join(str(outcome.error).split())
     for source in (
         _missing(proposal, text, model),
+        said(proposal, outcome, text, model),
         _absent(proposal, outcome, text, model),
         _kinds(proposal, outcome, text, model),
         _layer(proposal, outcome, model),
         _larger(proposal, text),
         _sizes(proposal, text),
         _elements(proposal, text),
-        _axes(proposal, text, model),
+        _axes(proposal, outcome, text, model),
         _any_numbers(proposal, text),
     ):
         found += source
+    names = [name for name, _ in proposal.items()]
+    blamed = {names[each] for each in outcome.blame.inputs if each < len(names)}
+    if blamed:  # a stable order: what changes an argument on the failing line is first
+        before = dict(proposal.items())
+        found.sort(key=lambda each: not any(each[name] != before[name] for name in blamed))
     agreeing = [_same_batch(proposal, each) for each in found]
-    return [each for each in dict.fromkeys(agreeing) if each != proposal][:8]
+    return [each for each in dict.fromkeys(agreeing) if each != proposal][:10]
 
 
 def shorter(proposal: Proposal, outcome: Outcome) -> Proposal | None:
     """For a sequence that is longer than a table of positions: the same one, no longer than the table."""
+    if not proposal.items():
+        return None
     main = proposal[proposal.main]
     too_small = [size for size, length in outcome.tables if len(main.shape) > 1 and size < length == main.shape[1]]
     if not too_small:
@@ -96,7 +107,7 @@ def _same_batch(before: Proposal, after: Proposal) -> Proposal:
     old, new = before[name].shape[:1], after[name].shape[:1]
     if old == new or not old or not new:
         return after
-    behind = {each: guess.resized(0, new[0]) for each, guess in after.items() if guess.shape[:1] == old}
+    behind = {each: guess.rebatched(old[0], new[0]) for each, guess in after.items() if each != name}
     return after.changed(behind)
 
 
@@ -107,7 +118,13 @@ def _options(proposal: Proposal | None) -> list[Proposal]:
 def _missing(proposal: Proposal, text: str, model: nn.Module) -> Iterator[Proposal]:
     """An optional argument that the model names in its complaint."""
     known = {name for name, _ in proposal.items()}
-    for name in inspect.signature(model.forward).parameters:
+    parameters = inspect.signature(model.forward).parameters
+    asked = re.search(r"missing \d+ required (?:keyword-only|positional) arguments?: (.+)", text)
+    if asked is not None and any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        names = [each for each in re.findall(r"'(\w+)'", asked[1]) if each not in known]
+        if names:  # of a function that **kwargs are handed on to
+            yield proposal.changed({name: value_for(name, proposal[proposal.main], model) for name in names})
+    for name in parameters:
         if name not in known and len(name) > 2 and re.search(rf"\b{name}\b", text):
             main = proposal[proposal.main]
             yield proposal.changed({name: value_for(name, main, model)})
@@ -245,14 +262,21 @@ def _elements(proposal: Proposal, text: str) -> Iterator[Proposal]:
         yield from _flattened(proposal, size // batch, per_sample)
 
 
-def _axes(proposal: Proposal, text: str, model: nn.Module) -> Iterator[Proposal]:
+def _axes(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) -> Iterator[Proposal]:
     """Another number of axes."""
     unpack = re.search(r"values to unpack \(expected (\d+)", text)
     axes = re.search(r"input\.dim\(\) = \d+ is not equal to len\(dims\) = (\d+)", text)
     equation = re.search(r"subscripts in the equation \((\d+)\)", text)
-    name = proposal.main
+    names = [name for name, _ in proposal.items()]
+    inputs = [names[each] for each in outcome.blame.inputs if each < len(names)]
+    name = next((each for each in inputs if proposal[each].shape), proposal.main)
     guess = proposal[name]
+    three = re.search(
+        r"must be an? (\d)-?D (?:tensor|matri)|expected (\d) dims|Expected (\d)D|expects? an? (\d)-?D", text
+    )
     wanted = next((int(match[1]) for match in (unpack, axes, equation) if match), None)
+    if wanted is None and three is not None:
+        wanted = int(next(each for each in three.groups() if each))
     if wanted is None and _MORE_AXES.search(text):
         wanted = len(guess.shape) + 1
     if wanted is None or wanted == len(guess.shape) or not guess.floating:
@@ -267,10 +291,15 @@ def _axes(proposal: Proposal, text: str, model: nn.Module) -> Iterator[Proposal]
         2: [(batch, width)],
         3: [(batch, LENGTH, width), (batch, width, LENGTH)],
         4: [image(channels, 32).shape, (batch, LENGTH, 4, width)],
-        5: [(2, channels, 8, 32, 32), (2, 8, channels, 32, 32)],
+        5: [(2, channels, 8, 32, 32), (2, 8, channels, 32, 32), (2, width, 4, 16, 16)],
     }
+    if re.fullmatch(r"q|k|v|quer(y|ies)|keys?|values?", name) and wanted == 4:
+        shapes[4].reverse()
+    alike = [each for each, other in proposal.items() if other == guess]
     for shape in shapes.get(wanted, ()):
-        yield proposal.changed({name: Guess("normal", shape)})
+        yield proposal.changed(dict.fromkeys(alike, Guess("normal", shape)))
+        if len(alike) > 1:
+            yield proposal.changed({name: Guess("normal", shape)})
 
 
 def _any_numbers(proposal: Proposal, text: str) -> Iterator[Proposal]:

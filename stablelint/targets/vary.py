@@ -19,8 +19,9 @@ from typing import Any
 from torch import nn
 
 from stablelint.errors import BuildTargetError, TargetError, did_you_mean
-from stablelint.targets.build import Built, Candidate, candidates
+from stablelint.targets.build import candidates
 from stablelint.targets.callplan import Call, holds_settings
+from stablelint.targets.source import Built, Candidate
 from stablelint.targets.spec import LIBRARIES, Request, split
 
 _DEEPEST = 3

@@ -14,6 +14,7 @@ from torch.autograd.function import Function
 from torch.utils._pytree import tree_leaves
 
 from stablelint.trace.call import Call
+from stablelint.trace.dynamo import once_loaded
 from stablelint.trace.recorder import Recorder
 
 _TRANSPARENT = ("torch.utils.checkpoint", "torch.distributed")  # functions that only run other modules
@@ -109,8 +110,7 @@ def convertible_modules(active: bool) -> Iterator[None]:
 def eager_compiled() -> Iterator[None]:
     """Run what the user wrapped in ``torch.compile`` as it is written, and control flow operators as Python does."""
     with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(once_loaded(lambda: stack.enter_context(torch.compiler.set_stance("force_eager"))))
         stack.enter_context(_attribute(torch, "cond", _cond, torch.cond))
         yield
 

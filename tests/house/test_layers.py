@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TORCH
     | {"rulebook", "config", "whatif", "feed", "api"},  # the parent names them by path only
     "options": {"report"},
+    "warm": WORDS | TORCH | {"api", "jobs"},  # as it names this
     "ranks": set(),
     "cli": WORDS | {"report", "options", "ranks", "rulebook", "config", "api"},
     "pytest_stablelint": WORDS | {"feed", "report", "suppress", "rulebook", "config", "api"},

@@ -11,6 +11,7 @@ import pytest
 
 from stablelint.targets import loading
 from stablelint.targets.imports import finder
+from stablelint.targets.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,24 @@ def write(user_folder: Path) -> Callable[..., str]:
         return name
 
     return write
+
+
+@pytest.fixture
+def workers(
+    write: Callable[..., str], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Callable[..., Worker]]]:
+    """``workers(source)`` gives what makes workers that can import ``source`` as the module ``jobs``."""
+    made: list[Worker] = []
+
+    def make(**settings: object) -> Worker:
+        made.append(Worker(**{"preload": (), **settings}))  # type: ignore[arg-type]
+        return made[-1]
+
+    def workers(source: str) -> Callable[..., Worker]:
+        write("elsewhere/jobs.py", source, imports=False)
+        monkeypatch.setenv("PYTHONPATH", str(user_folder / "elsewhere"))
+        return make
+
+    yield workers
+    for worker in made:
+        worker.close()

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+from process_states import gone
 
 from stablelint.errors import UsageError, WorkerDied, WorkerError, WorkerMemory, WorkerTimeout
 from stablelint.targets.worker import Worker
@@ -26,6 +25,9 @@ def hello(payload):
     yield ("start", payload)
     print("noise on stdout"); print("noise on stderr", file=sys.stderr)
     yield ("result", os.getpid(), os.environ["PYTHONHASHSEED"], sys.stdin.read())
+
+def whereabouts(payload):
+    yield os.getpid(), os.getppid()
 
 def leave(payload):
     yield "before"
@@ -88,27 +90,9 @@ def check(payload):
 
 
 @pytest.fixture
-def jobs(write: Write, user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Worker]]:
+def jobs(workers: Callable[[str], Callable[..., Worker]]) -> Callable[..., Worker]:
     """Makes workers that can import the module ``jobs`` above."""
-    write("elsewhere/jobs.py", JOBS, imports=False)
-    monkeypatch.setenv("PYTHONPATH", str(user_folder / "elsewhere"))
-    workers: list[Worker] = []
-
-    def make(**settings: object) -> Worker:
-        workers.append(Worker(**{"preload": (), **settings}))  # type: ignore[arg-type]
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        worker.close()
-
-
-def gone(pid: int) -> bool:
-    for _ in range(50):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.1)
-    return False
+    return workers(JOBS)
 
 
 def test_events_come_as_they_are_made_and_prints_stay_inside(
@@ -123,9 +107,10 @@ def test_events_come_as_they_are_made_and_prints_stay_inside(
     assert worker.captured().split("\n")[:2] == ["noise on stdout", "noise on stderr"]
 
 
-def test_one_process_serves_many_jobs(jobs: Callable[..., Worker]) -> None:
+def test_each_job_has_a_process_of_its_own_and_all_are_forked_from_one(jobs: Callable[..., Worker]) -> None:
     worker = jobs()
-    assert len({list(worker.run("jobs:hello"))[1][1] for _ in range(3)}) == 1
+    pids, parents = zip(*[next(iter(worker.run("jobs:whereabouts"))) for _ in range(3)], strict=True)
+    assert len({*pids, *parents, os.getpid()}) == 5
 
 
 @pytest.mark.parametrize(
@@ -180,7 +165,7 @@ def test_the_memory_limit_ends_it(jobs: Callable[..., Worker]) -> None:
 
 def test_what_a_job_raises_is_raised_here_and_the_worker_lives_on(jobs: Callable[..., Worker]) -> None:
     worker = jobs()
-    pid = list(worker.run("jobs:hello"))[1][1]
+    ((_, server),) = worker.run("jobs:whereabouts")
     for job, kind, words in [
         ("refuse", UsageError, "^a sentence$"),
         ("fail", WorkerError, "the check itself failed: ZeroDivisionError: a bug of ours"),
@@ -189,7 +174,7 @@ def test_what_a_job_raises_is_raised_here_and_the_worker_lives_on(jobs: Callable
     ]:
         with pytest.raises(kind, match=words):
             list(worker.run(f"jobs:{job}"))
-    assert list(worker.run("jobs:hello"))[1][1] == pid
+    assert [parent for _, parent in worker.run("jobs:whereabouts")] == [server]
 
 
 def test_a_caller_that_stops_early_leaves_no_process(jobs: Callable[..., Worker]) -> None:

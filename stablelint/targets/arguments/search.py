@@ -6,7 +6,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -15,10 +15,11 @@ from stablelint.targets.arguments.blame import blamed, moves
 from stablelint.targets.arguments.classes import modules_for, related_classes, works_on_images
 from stablelint.targets.arguments.objects import GuessedSettings
 from stablelint.targets.arguments.options import Surroundings, holds_settings_by_use, options
+from stablelint.targets.arguments.plan import Plan, Start, State, fields_of, positional, start_of
 from stablelint.targets.arguments.show import shown_call
 from stablelint.targets.arguments.usage import Use, uses
 from stablelint.targets.callplan import Call, holds_settings, made, required_parameters, resolved_hints
-from stablelint.targets.evidence.calls import CallSite, call_sites
+from stablelint.targets.evidence.calls import call_sites
 from stablelint.targets.evidence.fold import Unknown
 from stablelint.targets.evidence.reader import Reader
 from stablelint.targets.imports.placeholder import PlaceholderUse
@@ -28,49 +29,6 @@ _MOST_TRIES_OF_ONE = 16
 _MOST_SECONDS = 12.0
 _MOST_STARTS = 5
 _MOST_OPTIONS = 10
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A call that constructs a model: where its values come from, and the names of those that were guessed."""
-
-    call: Call
-    origin: str
-    guessed: tuple[str, ...] = ()
-    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def shown(self) -> str:
-        """The call as a user would write it; settings objects have the fields that were asked for."""
-        return shown_call(self.call, self.fields)
-
-
-@dataclass(frozen=True)
-class Start:
-    """What is known before anything is guessed."""
-
-    origin: str
-    known: Mapping[str, Any] = field(default_factory=dict)
-    loose: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
-
-
-@dataclass
-class _State:
-    """Values that are guessed, by path (``width``, ``config.width``), and the values that could stand there."""
-
-    start: Start
-    values: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, list[Any]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
-
-    def changed(self, path: str, value: Any) -> _State:
-        """The same with another value at one path."""
-        return _State(self.start, {**self.values, path: value}, dict(self.choices), dict(self.told))
-
-    def key(self) -> str:
-        """What tells two states apart."""
-        return self.start.origin + repr(sorted((path, repr(value)) for path, value in self.values.items()))
 
 
 class Search:
@@ -91,8 +49,8 @@ class Search:
         self.error: BaseException | None = None
         self._uses = uses(function)
         self._around = Surroundings(related_classes(function, reader.module), works_on_images(function, reader.module))
-        self._queue: deque[_State] = deque()
-        self._current: _State | None = None
+        self._queue: deque[State] = deque()
+        self._current: State | None = None
         self._seen: set[str] = set()
         self._deadline = time.monotonic() + _MOST_SECONDS
 
@@ -100,7 +58,7 @@ class Search:
         """Plans whose model was constructed; ends when nothing more is worth trying."""
         tries = 0
         for start in self.starts():
-            self._queue = deque([_State(start)])
+            self._queue = deque([State(start)])
             own = 0
             if isinstance(self.error, PlaceholderUse):
                 return
@@ -126,7 +84,7 @@ class Search:
             if len(sites) >= 3 * _MOST_STARTS or time.monotonic() > self._deadline - _MOST_SECONDS / 2:
                 break
         sites.sort(key=lambda each: (not each.own, len(each.unknown)))  # stable: nearest first
-        found = [_start(each) for each in sites]
+        found = [start_of(each) for each in sites]
         found += self._from_settings()
         found.append(Start("its signature"))
         distinct: dict[str, Start] = {}
@@ -149,7 +107,7 @@ class Search:
 
     # ---- one attempt
 
-    def _try(self, state: _State) -> Plan | None:
+    def _try(self, state: State) -> Plan | None:
         try:
             call = self._call(state)
         except Unknown as error:
@@ -173,15 +131,15 @@ class Search:
             return None
         self.tried.append(f"{shown_call(call)}: built ({state.start.origin})")
         guessed = tuple(path for path in state.values if path not in state.told)
-        return Plan(call, self._origin(state), guessed, _fields(state))
+        return Plan(call, self._origin(state), guessed, fields_of(state))
 
-    def _origin(self, state: _State) -> str:
+    def _origin(self, state: State) -> str:
         told = list(dict.fromkeys(state.told.values()))
         if state.start.origin == "its signature" and told:
             return told[0]
         return state.start.origin
 
-    def _mend(self, state: _State, error: BaseException, *, first: bool = False) -> None:
+    def _mend(self, state: State, error: BaseException, *, first: bool = False) -> None:
         if isinstance(error, PlaceholderUse):  # no other argument brings the package
             self._queue.clear()
             return
@@ -196,7 +154,7 @@ class Search:
             better += [state.changed(path, other) for other in moves(error, path, value, choices)[:_MOST_OPTIONS]]
         self._queue = deque([*better, *self._queue] if first or better else self._queue)
 
-    def _opened(self, state: _State, error: BaseException) -> list[_State]:
+    def _opened(self, state: State, error: BaseException) -> list[State]:
         """Settings that a call gives and that lack a field: the same, with further fields guessed."""
         if not isinstance(error, AttributeError | KeyError):
             return []
@@ -207,7 +165,7 @@ class Search:
                 given = dict(value) if isinstance(value, dict) else dict(getattr(value, "__dict__", {}))
                 known = {key: each for key, each in state.start.known.items() if key != name}
                 start = replace(state.start, known=known, loose={**state.start.loose, name: given})
-                found.append(_State(start, dict(state.values), dict(state.choices), dict(state.told)))
+                found.append(State(start, dict(state.values), dict(state.choices), dict(state.told)))
         return found
 
     def _defaults(self) -> dict[str, Any]:
@@ -239,7 +197,7 @@ class Search:
 
     # ---- from a state to a call
 
-    def _call(self, state: _State) -> Call:
+    def _call(self, state: State) -> Call:
         start, hints = state.start, resolved_hints(self.function)
         kwargs: dict[str, Any] = {}
         for name, parameter in self._parameters().items():
@@ -257,13 +215,13 @@ class Search:
         if any(each.kind is each.VAR_KEYWORD for each in self._parameters().values()):
             kwargs |= {name: value for name, value in state.values.items() if "." not in name and name not in kwargs}
             kwargs |= {name: value for name, value in start.known.items() if name not in kwargs}
-        return _positional(self.function, kwargs)
+        return positional(self.function, kwargs)
 
     def _optional(self, name: str) -> bool:
         """Whether an argument that a call gives without a known value may as well be left out."""
         return any(use.kind == "compared" and use.detail is None for use in self._uses.get(name, ()))
 
-    def _guess(self, name: str, parameter: inspect.Parameter, hints: Mapping[str, Any], state: _State) -> Any:
+    def _guess(self, name: str, parameter: inspect.Parameter, hints: Mapping[str, Any], state: State) -> Any:
         annotation = hints.get(name, parameter.annotation)
         annotation = None if annotation is parameter.empty else annotation
         uses_of = self._uses.get(name, [])
@@ -290,7 +248,7 @@ class Search:
                 return value, source.where
         return None
 
-    def _choose(self, path: str, name: str, uses_of: list[Use], annotation: Any, state: _State) -> None:
+    def _choose(self, path: str, name: str, uses_of: list[Use], annotation: Any, state: State) -> None:
         found = options(name, uses_of, annotation, self._around, self._modules)
         if not found:
             raise Unknown(f"no value for {path}")
@@ -312,7 +270,7 @@ class Search:
         plan = next(inner.plans(), None)
         return None if plan is None else plan.call
 
-    def _settings_class(self, name: str, kind: type, state: _State) -> Call:
+    def _settings_class(self, name: str, kind: type, state: State) -> Call:
         """A class of settings with its required fields guessed."""
         site = next(iter(call_sites(kind, self.reader)), None)
         kwargs: dict[str, Any] = dict(site.known) if site is not None else {}
@@ -326,7 +284,7 @@ class Search:
                 kwargs[parameter.name] = state.values[path]
         return Call(kind, (), kwargs)
 
-    def _settings_object(self, name: str, state: _State) -> Call:
+    def _settings_object(self, name: str, state: State) -> Call:
         """An object that answers for each field when it is asked: from the repository, else a guess."""
         given = dict(state.start.loose.get(name, {}))
         fields = {use.detail for use in self._uses.get(name, ()) if use.kind in ("attribute", "key")}
@@ -351,26 +309,3 @@ class Search:
             return state.values[path]
 
         return Call(GuessedSettings, (given, ask))
-
-
-def _fields(state: _State) -> dict[str, dict[str, Any]]:
-    """The fields of settings objects by parameter."""
-    found: dict[str, dict[str, Any]] = {name: dict(given) for name, given in state.start.loose.items()}
-    for path, value in state.values.items():
-        name, dot, key = path.partition(".")
-        if dot:
-            found.setdefault(name, {})[key] = value
-    return found
-
-
-def _start(site: CallSite) -> Start:
-    return Start(site.where, site.known, site.loose, site.unknown)
-
-
-def _positional(function: Callable[..., Any], kwargs: dict[str, Any]) -> Call:
-    """Positional-only arguments by position."""
-    args = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is parameter.POSITIONAL_ONLY and name in kwargs:
-            args.append(kwargs.pop(name))
-    return Call(function, tuple(args), kwargs)

@@ -44,7 +44,7 @@ def _shown(value: Any) -> str:
 
 def _name(function: Any) -> str:
     module = getattr(function, "__module__", None) or ""
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", "function")
+    name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", "function"))
     if name.startswith("_VariableFunctions"):
         return f"torch.{name.rpartition('.')[2]}"
     if module.startswith("torch.nn.modules"):

@@ -22,9 +22,9 @@ class Use:
 
     ``kind`` is "attribute" or "key" (``detail`` is its name), "called" (with that many arguments), "range", "iterated",
     "unpacked" (into that many names), "item" (a position), "length", "compared" (with that literal), "choice" (a key of
-    a dict whose keys are ``detail``), "looked up" (``getattr(nn, p)``), "argument" (``detail`` is callee and position or
-    name), "number" (arithmetic), "spread" (``**p``), or "parameters" (``p.parameters()`` and the like: a module). What
-    other methods do with the attribute that holds it has the prefix "later ".
+    a dict whose keys are ``detail``), "looked up" (``getattr(nn, p)``), "argument" (``detail`` is callee and position
+    or name), "number" (arithmetic), "spread" (``**p``), or "parameters" (``p.parameters()`` and the like: a module).
+    What other methods do with the attribute that holds it has the prefix "later ".
     """
 
     kind: str
@@ -38,7 +38,7 @@ def uses(function: Callable[..., Any]) -> dict[str, list[Use]]:
 
 def constructor(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that takes the arguments: of a class the ``__init__`` that it has or inherits."""
-    return function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    return function.__init__ if inspect.isclass(function) else function
 
 
 def source_of(function: Callable[..., Any]) -> ast.FunctionDef | None:

@@ -88,7 +88,7 @@ def _all(owner: Owner) -> Iterator[Binding]:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 yield from _targets(target, node, node.value)
-        elif (isinstance(node, ast.AnnAssign) and node.value is not None) or isinstance(node, ast.NamedExpr):
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             yield from _targets(node.target, node, node.value)
         elif isinstance(node, ast.For | ast.AsyncFor) and isinstance(node.target, ast.Name):
             yield Binding(node.target.id, node.lineno, "element", node, node.iter)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stablelint.targets.callplan import Call
+from stablelint.targets.evidence.operators import BINARY, COMPARE, HARMLESS, HARMLESS_METHODS, UNARY
 
 if TYPE_CHECKING:
     from stablelint.targets.evidence.scopes import Scope
@@ -31,40 +31,6 @@ class Loose:
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-
-_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-    ast.Invert: operator.invert,
-}
-_COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
-_HARMLESS: Mapping[str, Callable[..., Any]] = {
-    each.__name__: each
-    for each in (abs, bool, dict, float, int, len, list, max, min, range, round, set, sorted, str, sum, tuple, zip)
-}
-_HARMLESS_METHODS = {"get", "lower", "upper", "split", "strip", "items", "keys", "values", "copy", "format", "replace"}
 
 
 def fold(node: ast.expr, scope: Scope, depth: int = 0) -> Any:
@@ -119,7 +85,7 @@ def _dict(node: ast.Dict, scope: Scope, depth: int) -> Any:
 
 
 def _binary(node: ast.BinOp, scope: Scope, depth: int) -> Any:
-    function = _BINARY.get(type(node.op))
+    function = BINARY.get(type(node.op))
     if function is None:
         raise Unknown("an operator")
     left, right = _plain(fold(node.left, scope, depth)), _plain(fold(node.right, scope, depth))
@@ -138,14 +104,14 @@ def _too_long(left: Any, right: Any) -> bool:
 
 
 def _unary(node: ast.UnaryOp, scope: Scope, depth: int) -> Any:
-    return _UNARY[type(node.op)](_plain(fold(node.operand, scope, depth)))
+    return UNARY[type(node.op)](_plain(fold(node.operand, scope, depth)))
 
 
 def _compare(node: ast.Compare, scope: Scope, depth: int) -> Any:
     left = fold(node.left, scope, depth)
     for op, other in zip(node.ops, node.comparators, strict=True):
         right = fold(other, scope, depth)
-        if not _COMPARE[type(op)](left, right):
+        if not COMPARE[type(op)](left, right):
             return False
         left = right
     return True
@@ -235,17 +201,17 @@ def _lambda(node: ast.Lambda, scope: Scope, _depth: int) -> Any:
 
 
 def _call(node: ast.Call, scope: Scope, depth: int) -> Any:
-    if isinstance(node.func, ast.Attribute) and node.func.attr in _HARMLESS_METHODS:
+    if isinstance(node.func, ast.Attribute) and node.func.attr in HARMLESS_METHODS:
         found = _method(node, node.func, scope, depth)
         if found is not None:
             return found[0]
     options = scope.options(node)
     if options is not None:
         return options
-    if isinstance(node.func, ast.Name) and node.func.id in _HARMLESS and not scope.binds(node.func.id):
+    if isinstance(node.func, ast.Name) and node.func.id in HARMLESS and not scope.binds(node.func.id):
         values = [_plain(fold(each, scope, depth)) for each in node.args]
         named = {str(each.arg): _plain(fold(each.value, scope, depth)) for each in node.keywords}
-        result = _HARMLESS[node.func.id](*values, **named)
+        result = HARMLESS[node.func.id](*values, **named)
         return list(result) if isinstance(result, range | zip) else result
     if isinstance(node.func, ast.Name) and node.func.id in ("getattr",) and len(node.args) == 3:
         try:

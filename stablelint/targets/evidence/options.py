@@ -32,11 +32,10 @@ def options_of(script: Script, value: Callable[[ast.expr, ast.AST], Any]) -> dic
 
 def _declarations(script: Script) -> Iterator[ast.Call]:
     for node in ast.walk(script.tree or ast.Module([], [])):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == "add_argument" or (
-                node.func.attr == "option" and isinstance(node.func.value, ast.Name) and node.func.value.id == "click"
-            ):
-                yield node
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr == "add_argument" or ast.unparse(node.func) == "click.option":
+            yield node
 
 
 def _option(node: ast.Call, value: Callable[[ast.expr, ast.AST], Any]) -> tuple[str, Any]:

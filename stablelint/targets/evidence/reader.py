@@ -8,7 +8,7 @@ import importlib
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -72,7 +72,7 @@ class Reader:
             return self._module(script, alias.name if alias.asname else alias.name.partition(".")[0], 0)
         assert isinstance(node, ast.ImportFrom)
         source = next(each.name for each in node.names if (each.asname or each.name) == binding.name)
-        own = self._own(script, source, node)
+        own = self._own(source, node)
         if own is not None:
             return own
         home = self._module(script, node.module or "", node.level)
@@ -80,8 +80,8 @@ class Reader:
             return getattr(home, source)
         return self._module(script, f"{node.module}.{source}" if node.module else source, node.level)
 
-    def _own(self, script: Script, name: str, node: ast.ImportFrom) -> Any:
-        """The target file's own definition, when the import leads to it, maybe through the ``__init__`` of a package."""
+    def _own(self, name: str, node: ast.ImportFrom) -> Any:
+        """The target file's own definition, when the import leads to it, maybe through a package's ``__init__``."""
         value = getattr(self.module, name, None)
         if getattr(value, "__module__", None) != self.module.__name__:
             return None
@@ -170,9 +170,7 @@ class Reader:
 
     # ---- callers
 
-    def passed(
-        self, script: Script, function: ast.AST, owners: tuple[Owner, ...], name: str, depth: int
-    ) -> tuple[Any] | None:
+    def passed(self, function: ast.AST, owners: tuple[Owner, ...], name: str, depth: int) -> tuple[Any] | None:
         """What a caller passes for a parameter of a function or a constructor; None when none tells."""
         if depth >= _DEEPEST_CALLER or not isinstance(function, ast.FunctionDef):
             return None
@@ -222,6 +220,3 @@ def _argument(node: ast.Call, function: ast.FunctionDef, name: str, *, skip: int
         if not any(isinstance(each, ast.Starred) for each in node.args[: names.index(name) + 1]):
             return given
     return None
-
-
-Loader = Callable[[Path], ModuleType]

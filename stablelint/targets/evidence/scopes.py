@@ -88,7 +88,7 @@ class Scope:
 
     def compiled(self, node: ast.Lambda) -> Any:
         """A lambda as a function over what its free names stand for; raises Unknown when one is not known."""
-        own = {each.name for each in bindings_of(node).values() for each in each}
+        own = set(bindings_of(node))
         free = {each.id for each in ast.walk(node.body) if isinstance(each, ast.Name)} - own
         names: dict[str, Any] = {}
         for name in free:
@@ -110,7 +110,7 @@ class Scope:
         return Loose("options")
 
     def makes(self, function: Any) -> bool:
-        """Whether a function may be called when a model is built: one of the user's that makes parts, or of torch.nn."""
+        """Whether a function may be called when a model is built: one of the user's, or of torch."""
         return (inspect.isroutine(function) and self.reader.is_users(function)) or _is_torch(function)
 
     def asks_now(self, function: Any) -> bool:
@@ -193,7 +193,7 @@ class Scope:
             assert isinstance(owners[1], ast.ClassDef)
             if function.args.args[0].arg == name:
                 return Self(owners[1])
-        told = self.reader.passed(self.script, function, owners, name, self.depth)
+        told = self.reader.passed(function, owners, name, self.depth)
         if told is not None:
             return told[0]
         if binding.value is not None:

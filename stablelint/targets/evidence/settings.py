@@ -1,4 +1,4 @@
-"""Settings that a repository writes down under a name: options, fields of classes, dicts, YAML, JSON, shell commands."""
+"""Settings that a repository writes down: options, fields of classes, dicts, YAML, JSON, shell commands."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ class Settings:
     def _fields(self, script: Script, node: ast.ClassDef) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for each in node.body:
-            target, value = None, None
+            target: ast.expr | None = None
+            value: ast.expr | None = None
             if isinstance(each, ast.AnnAssign):
                 target, value = each.target, each.value
                 if isinstance(value, ast.Call):  # dataclasses.field(default=...)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +29,7 @@ _WRAPPERS = {"to", "cuda", "cpu", "eval", "train", "float", "double", "DataParal
 
 @dataclass(frozen=True)
 class Seen:
-    """One tensor that a script makes: sizes (None: not told), ``kind`` "normal", "ids", "false" or None, and ``high``."""
+    """One tensor that a script makes: sizes (None: not told), ``kind`` "normal", "ids" or "false", and ``high``."""
 
     shape: tuple[int | None, ...] | None
     kind: str | None = "normal"
@@ -162,9 +163,8 @@ def _made(node: ast.Call, scope: Scope, depth: int) -> Seen | None:
         values = [fold(each, scope) for each in node.args]
         if name in ("normal", "uniform"):
             return None
-        kind = "false" if any(each.arg == "dtype" and "bool" in ast.unparse(each.value) for each in node.keywords) else (
-            "ids" if any(each.arg == "dtype" and ("long" in ast.unparse(each.value) or "int" in ast.unparse(each.value)) for each in node.keywords) else "normal"
-        )  # fmt: skip
+        dtype = next((ast.unparse(each.value) for each in node.keywords if each.arg == "dtype"), "")
+        kind = "false" if "bool" in dtype else "ids" if re.search("long|int", dtype) else "normal"
         return Seen(_sizes(values[0] if len(values) == 1 and isinstance(values[0], list | tuple) else values), kind)
     if name in ("tensor", "LongTensor", "array"):
         value = fold(node.args[0], scope)
