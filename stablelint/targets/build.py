@@ -23,14 +23,15 @@ from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
 from stablelint.targets.evidence.tensors import seen_calls
 from stablelint.targets.hints import Hint
-from stablelint.targets.imports.placeholder import PlaceholderUse, forget, stood_in_for, touched
+from stablelint.targets.imports.left_out import stood_in_for
+from stablelint.targets.imports.placeholder import PlaceholderUse, marker, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer
 from stablelint.targets.library import library_model
-from stablelint.targets.loading import importable, load_file, load_module, settle
+from stablelint.targets.loading import importable, load_file, load_module, require, settle
 from stablelint.targets.methods import remark_of
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.source import Built, Candidate, First, Source, construct, made_inputs, materialise, observed
-from stablelint.targets.spec import LIBRARIES, Parts, Request, shown, split
+from stablelint.targets.spec import LIBRARIES, Parts, Request, split
 
 #: How many ways to construct a class are tried when its forward pass accepts no inputs.
 _MOST_PLANS = 4
@@ -60,10 +61,11 @@ def candidates(request: Request, *, real: bool = False, checkpoint: Path | None 
 
     def source(found: Found, *, main: bool = True) -> Source:
         name = f"{parts.source}:{found.name}"
-        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader, "left_out": loaded.left_out}
+        fixed = {"real": real, "checkpoint": checkpoint, "main": main, "reader": reader}
         return Source(name, found, module, origins, **fixed)  # type: ignore[arg-type]
 
     if parts.name is not None:
+        require(loaded, parts.name, parts.source)
         found = _called(module, parts, text) if parts.called else named(module, parts.name, text, parts.source)
         return [_candidate(source(found))]
     sources = _without_parts([source(each) for each in discover(module, text or "")])
@@ -93,7 +95,6 @@ def parts_of(request: Request, found: list[Candidate], reached: set[str], *, rea
         found_ = searched(kind.__name__, kind, module, text)
         name = f"{parts.source}:{kind.__name__}"
         made = Source(name, found_, module, None, real=real, main=kind in main, reader=reader, shared=True)
-        made.left_out = loaded.left_out
         candidates.append(_candidate(made))
     return [each for each in candidates if each.found.name not in reached]
 
@@ -137,21 +138,16 @@ def _candidate(source: Source) -> Candidate:
                     raise
                 return _built_by_search(source, error)
         except TargetError as error:
-            raise _explained(error, source) from error.__cause__
+            raise _explained(error) from error.__cause__
 
     return Candidate(source.name, build, source.found, source.library, changed, source.main)
 
 
-def _explained(error: TargetError, source: Source) -> TargetError:
-    """The error with what would help: a package to install, or a statement that was left out and is missed."""
+def _explained(error: TargetError) -> TargetError:
+    """The error with what would help: a package to install."""
     cause = error.__cause__
-    if isinstance(cause, PlaceholderUse) and error.suggestion is None:
+    if isinstance(cause, PlaceholderUse) and cause.reason.absent and error.suggestion is None:
         error.suggestion = f"pip install {cause.name}"
-    if isinstance(cause, NameError):
-        lost = next((each for each in source.left_out if cause.name in each.names), None)
-        if lost is not None:
-            place = f"{shown(lost.file)}:{lost.line}"
-            error.args = (f"{error}; {place}, which binds it, was left out: it {lost.why}",)
     return error
 
 
@@ -185,7 +181,7 @@ def _built_by_search(source: Source, problem: TargetError | None = None) -> Buil
 
 def _built(source: Source) -> Built:
     importable(*source.folders)
-    forget()
+    since = marker()
     if isinstance(source.first, TargetError):
         raise source.first
     model, origins, remarks = source.first or _build(source)
@@ -210,9 +206,7 @@ def _built(source: Source) -> Built:
         return fresh, made
 
     remarks += ((remark,) if remark else ()) + absent_weights(source.absent)
-    absent = dict.fromkeys((*touched(), *stood_in_for({type(each) for each in model.modules()})))
-    if absent and source.module is not None:
-        remarks += (f"{', '.join(absent)} cannot be imported: stood in for where the model touches it",)
+    remarks += stood_in_for(source.module, (*source.touched, *touched(since)))
     models = stands_for(model, source.module)
     released = bool(source.absent) and source.checkpoint is None
     built = Built(source.name, model, inputs, origins, remarks, rebuild, loss, models, released=released)

@@ -16,8 +16,7 @@ from torch import nn
 from stablelint.errors import BuildTargetError, ImportTargetError, did_you_mean
 from stablelint.targets.callplan import Call, plan, required_parameters, resolved_hints
 from stablelint.targets.classes import main_classes
-from stablelint.targets.imports.execute import LeftOut
-from stablelint.targets.loading import short
+from stablelint.targets.loading import LeftOut, short
 from stablelint.targets.spec import shown
 
 #: Public functions of these names build the model of their file.

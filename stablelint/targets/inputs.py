@@ -20,6 +20,7 @@ from stablelint.targets.attempt import Attempts
 from stablelint.targets.config_inputs import code, inputs_from_config, only_text
 from stablelint.targets.guess import Proposal
 from stablelint.targets.hints import Hint
+from stablelint.targets.imports.placeholder import PlaceholderUse
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.loading import describe, short
 from stablelint.targets.methods import has_forward_of_class, settle_on, working_methods
@@ -155,6 +156,8 @@ def _inferred(
         if in_file:
             remark += f"; to choose them add `{found.code()}` to the file"
         return lambda seed, _: found.inputs(seed, device, dtype), remark
+    if found is not None and isinstance(found.error, PlaceholderUse):  # no other input brings the package
+        raise InputTargetError(describe(found.error, "in its forward pass", target)) from found.error
     signature = ", ".join(_parameter_names(model))
     method = "forward" if has_forward_of_class(model) else getattr(model.forward, "__name__", "forward")
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""

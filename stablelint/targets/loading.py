@@ -6,23 +6,55 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
-import site
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from stablelint.errors import ImportTargetError, TargetError, did_you_mean
-from stablelint.targets.imports.execute import LeftOut, left_out, missing
-from stablelint.targets.imports.finder import LenientLoader, lenient_imports
+from stablelint.targets.imports import finder, folders, left_out
+from stablelint.targets.imports.folders import is_users
+from stablelint.targets.imports.left_out import LeftOut, short, text
+from stablelint.targets.imports.placeholder import PlaceholderUse
 from stablelint.targets.spec import shown
 
-_LONGEST_TEXT = 300
+__all__ = [
+    "Home",
+    "LeftOut",
+    "Loaded",
+    "describe",
+    "entered",
+    "importable",
+    "is_users",
+    "kept_folders",
+    "load_file",
+    "load_module",
+    "require",
+    "sentence",
+    "settle",
+    "short",
+]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A user's file as a module that holds what its models need.
+
+    ``tree`` and ``source`` are those of the whole file, None for a module without Python source. ``left_out`` are the
+    statements that failed, of the file and of the user's files that it imported, first those that define a class of the
+    file; ``missing`` the packages that are not installed and were stood in for there.
+    """
+
+    module: ModuleType
+    tree: ast.Module | None
+    source: str | None
+    left_out: tuple[LeftOut, ...]
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,27 +86,29 @@ def settle() -> None:
     _reset_torch()
 
 
-def importable(*folders: Path) -> None:
-    """Make ``folders`` and the working directory importable instead of the previous target's folders.
+def importable(*wanted: Path) -> None:
+    """Make folders and the working directory importable instead of the previous target's folders.
 
-    Modules that came out of those are forgotten: two targets may each have a ``utils.py`` beside them.
+    They come before installed packages, the folders above them in their repository after these. Modules that came out
+    of folders that are left are forgotten: two targets may each have a ``utils.py`` beside them.
     """
     global _folders
-    wanted = tuple(dict.fromkeys(str(folder.resolve()) for folder in folders))
-    if _home is None or wanted == _folders:
+    first = tuple(dict.fromkeys(str(folder.resolve()) for folder in wanted))
+    if _home is None or first == _folders:
         return
+    last = [str(each) for folder in first for each in folders.above(Path(folder))]
     if _keep:
-        sys.path[:0] = [each for each in wanted if each not in sys.path]
+        sys.path[:] = list(dict.fromkeys([*first, *sys.path, *last]))
         return
-    left = tuple(folder + os.sep for folder in _folders if folder not in wanted)
+    left = tuple(folder + os.sep for folder in _folders if folder not in first)
     for name, module in list(sys.modules.items()) if left else ():
         file = getattr(module, "__file__", None)
-        if left and name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
+        if name not in _home.modules and isinstance(file, str) and file.startswith(left) and is_users(file):
             del sys.modules[name]
-    _folders = wanted
-    sys.path[:] = [*wanted, *(entry for entry in _home.path if entry not in wanted)]
-    if _home.cwd not in sys.path and "" not in sys.path:
-        sys.path.insert(len(wanted), _home.cwd)
+    _folders = first
+    cwd = [_home.cwd] if "" not in _home.path else []
+    sys.path[:] = list(dict.fromkeys([*first, *cwd, *_home.path, *last]))
+    finder.install(_home.path)
     importlib.invalidate_caches()
 
 
@@ -96,73 +130,45 @@ def entered() -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in _folders)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A user's file as a module: statements that were not run, and packages that are stood in for."""
-
-    module: ModuleType
-    source: str | None
-    tree: ast.Module | None
-    left_out: tuple[LeftOut, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
 def load_file(path: Path) -> Loaded:
-    """Import a file: by its dotted name inside a package, else by path under a name that nothing else has.
+    """Load a file: by its dotted name inside a package, else by path under a name that nothing else has.
 
-    A folder is a package when it has an ``__init__.py`` or when the file imports relatively. Only what definitions need
-    is run, and what fails of that is left out; raises ImportTargetError for what is no Python.
+    Its imports, its definitions and the statements that these and its models need are executed, one by one; what fails
+    is left out. Raises ImportTargetError for a file that is not Python.
     """
     resolved = path.resolve()
-    root, dotted = _package(resolved)
-    importable(*([root] if root == resolved.parent else [root, resolved.parent]))
-    sys.path += [each for each in _further_folders(resolved) if each not in sys.path]
+    importable(*folders.first(resolved))
     sys.argv[:] = [str(path)]
-    with sentence(ImportTargetError, "while it is imported", path), lenient_imports(is_users, str(resolved)):
-        if dotted is not None:
-            try:
-                module = importlib.import_module(dotted)
-            except ModuleNotFoundError:
-                module = None
-            if module is not None and module.__file__ and Path(module.__file__).resolve() == resolved:
-                return _loaded(module, resolved)
-        digest = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
-        name = f"_stablelint_target_{path.stem}_{digest}".replace(".", "_")
-        return _loaded(sys.modules[name] if name in sys.modules else _execute(name, resolved), resolved)
+    known = left_out.records()
+    with sentence(ImportTargetError, "while it is imported", path), finder.aiming(str(resolved)):
+        module = _in_package(resolved) or _by_path(resolved)
+    return _loaded(module, known)
 
 
-def _loaded(module: ModuleType, path: Path | None) -> Loaded:
-    source = tree = None
-    if path is not None and path.suffix == ".py":
-        source = path.read_text(encoding="utf-8", errors="replace")
-        with suppress(SyntaxError):
-            tree = ast.parse(source)
-    return Loaded(module, source, tree, left_out(module), missing(module))
+def require(loaded: Loaded, name: str, where: str) -> None:
+    """Raise ImportTargetError when ``name`` (of ``where``) is missing because a statement was left out."""
+    gone = _lost(loaded, name.partition(".")[0])
+    if gone is not None:
+        raise ImportTargetError(f"{where} has no {name}: {gone}")
 
 
 def load_module(dotted: str) -> Loaded:
-    """Import a module by its dotted name, with the working directory importable."""
+    """Load a module by its dotted name, with the working directory importable; a user's is loaded like a file."""
     importable(Path.cwd())
-    with lenient_imports(is_users):
-        try:
-            if importlib.util.find_spec(dotted) is None:
-                raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}")
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
-                raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
-            raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}") from None
-        except (Exception, SystemExit) as error:
+    known = left_out.records()
+    try:
+        with finder.wanting(dotted):
+            found = importlib.util.find_spec(dotted)
+        if found is None:
+            raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}")
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
             raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
-        with sentence(ImportTargetError, "while it is imported", dotted):
-            module = importlib.import_module(dotted)
-            return _loaded(module, Path(module.__file__) if module.__file__ else None)
-
-
-def is_users(file: str | None) -> bool:
-    """Whether a source file is the user's: not of an installed library, of Python or of stablelint itself."""
-    if not file or file.startswith("<"):
-        return False
-    return not file.startswith(_LIBRARY_FOLDERS)
+        raise ImportTargetError(f"there is no module {dotted}{_near_module(dotted)}") from None
+    except (Exception, SystemExit) as error:
+        raise ImportTargetError(describe(error, "while it is imported", dotted)) from error
+    with sentence(ImportTargetError, "while it is imported", dotted), finder.wanting(dotted):
+        return _loaded(importlib.import_module(dotted), known)
 
 
 @contextmanager
@@ -183,87 +189,88 @@ def describe(error: BaseException, when: str, subject: Path | str) -> str:
     name = shown(subject) if isinstance(subject, Path) else subject
     if isinstance(error, SyntaxError) and is_users(error.filename):
         return f"{shown(error.filename or name)}:{error.lineno} is not valid Python: {error.msg}"
-    where = _innermost(error) or name
+    place = _innermost(error)
+    where = f"{shown(place.filename)}:{place.lineno}" if place is not None else name
+    if isinstance(error, PlaceholderUse):
+        install = f"; install {error.reason.package}" if error.reason.absent else ""
+        return f"{where} uses {error.what}{install}"
+    missed = left_out.missed(error, place.filename if place is not None else None)
+    if missed is not None:
+        return f"{where} needs {getattr(error, 'name', None)}, but {missed}"
     if isinstance(error, SystemExit):
         code = "" if error.code is None else repr(error.code)
         return f"{where} calls sys.exit({code}) {when}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
         return f"{where} imports {error.name}, which cannot be found; install {top} or put its folder on PYTHONPATH"
-    return f"{where} raises {type(error).__name__}{_text(error)} {when}"
+    return f"{where} raises {type(error).__name__}{text(error)} {when}"
 
 
-def short(error: BaseException) -> str:
-    """Type and text of an error on one line of bounded length."""
-    return f"{type(error).__name__}{_text(error)}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # a user's __str__ may raise
-        text = ""
-    if len(text) > _LONGEST_TEXT:
-        text = text[:_LONGEST_TEXT].rsplit(" ", 1)[0] + " ..."
-    return f": {text}" if text else ""
-
-
-def _innermost(error: BaseException) -> str | None:
+def _innermost(error: BaseException) -> traceback.FrameSummary | None:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
-    return f"{shown(frames[-1].filename)}:{frames[-1].lineno}" if frames else None
+    return frames[-1] if frames else None
 
 
-def _execute(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path, loader=LenientLoader(name, str(path)))
-    if spec is None or spec.loader is None:
+def _lost(loaded: Loaded, name: str) -> LeftOut | None:
+    """The statement of the loaded file that would have bound ``name`` and was left out."""
+    if hasattr(loaded.module, name):
+        return None
+    return next((each for each in loaded.left_out if name in each.names and each.file == loaded.module.__file__), None)
+
+
+def _in_package(path: Path) -> ModuleType | None:
+    """The module of a file in a package, None when its dotted name leads elsewhere or its package cannot be read."""
+    _, dotted = folders.package(path)
+    if dotted is None:
+        return None
+    try:
+        with finder.wanting(dotted):
+            module = importlib.import_module(dotted)
+    except (ImportError, SyntaxError, AttributeError, ValueError) as error:
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            raise
+        return None
+    return module if module.__file__ and Path(module.__file__).resolve() == path else None
+
+
+def _by_path(path: Path) -> ModuleType:
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"_stablelint_target_{path.stem}_{digest}".replace(".", "_")
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = finder.TolerantLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if spec is None:
         raise ImportTargetError(f"{shown(path)} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before execution: dataclasses and pickle look their module up
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
         raise
     return module
 
 
-def _package(path: Path) -> tuple[Path, str | None]:
-    """The folder to import from, and the dotted name of a file inside a package."""
-    parts = [] if path.name == "__init__.py" else [path.stem]
-    folder, level = path.parent, _relative_level(path)
-    while folder != folder.parent and ((folder / "__init__.py").exists() or len(parts) <= level - (not parts)):
-        parts.append(folder.name)
-        folder = folder.parent
-    dotted = ".".join(reversed(parts))
-    inside = folder != path.parent and not any("." in part for part in parts)
-    return (folder, dotted) if inside else (path.parent, None)
+def _loaded(module: ModuleType, known: dict[str, left_out.Record]) -> Loaded:
+    """The module with what became of the statements of the files that were executed since ``known``."""
+    own = left_out.record(module.__file__)
+    new = [each for file, each in left_out.records().items() if known.get(file) is not each and each is not own]
+    records = ([own] if own is not None else []) + new
+    reasons = [reason for each in records for reason in each.reasons if reason.absent]
+    source = own.source if own is not None else _source(module)
+    tree = own.tree if own is not None else ast.parse(source) if source is not None else None
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} if tree is not None else set()
+    left = sorted((each for one in records for each in one.left_out), key=lambda each: classes.isdisjoint(each.names))
+    missing = tuple(dict.fromkeys(reason.package for reason in reasons))
+    return Loaded(module, tree, source, tuple(left), missing)
 
 
-def _relative_level(path: Path) -> int:
-    """How many folders up a file's relative imports lead."""
+def _source(module: ModuleType) -> str | None:
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return 0
-    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
-
-
-_ROOT_MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "README.md", "README.rst")
-_MOST_FOLDERS_UP = 5
-
-
-def _further_folders(path: Path) -> list[str]:
-    """What the entry points of a repository have on their path: the folders up to its root, and ``src`` in these."""
-    found: list[str] = []
-    folder = path.parent
-    for _ in range(_MOST_FOLDERS_UP):
-        found += [str(each) for each in (folder, folder / "src") if each.is_dir()]
-        if folder in (Path.cwd(), Path.home(), folder.parent) or any(
-            (folder / mark).exists() for mark in _ROOT_MARKS[:4]
-        ):
-            break
-        folder = folder.parent
-    return found
+        return inspect.getsource(module)
+    except (OSError, TypeError):
+        return None
 
 
 def _near_module(dotted: str) -> str:
@@ -281,15 +288,3 @@ def _reset_torch() -> None:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
-
-
-def _library_folders() -> tuple[str, ...]:
-    here = str(Path(__file__).resolve().parent.parent)
-    # The standard library is a folder of its own, below which a user's project can hardly lie; the prefix is not:
-    # /usr or a virtual environment inside the project would swallow the user's code.
-    folders = [here, *(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return tuple(sorted({folder + os.sep for each in folders for folder in (each, str(Path(each).resolve()))}))
-
-
-_LIBRARY_FOLDERS = _library_folders()

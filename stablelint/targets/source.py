@@ -20,7 +20,7 @@ from stablelint.targets.arguments.plan import Plan
 from stablelint.targets.discover import Found
 from stablelint.targets.downloads import initial_weights
 from stablelint.targets.evidence.reader import Reader
-from stablelint.targets.imports.execute import LeftOut
+from stablelint.targets.imports.placeholder import Reason, marker, touched
 from stablelint.targets.inputs import Loss, Maker, input_seed
 from stablelint.targets.library import LibraryModel
 from stablelint.targets.lightning import network
@@ -94,7 +94,7 @@ class Source:
     main: bool = True
     reader: Reader | None = field(default=None, repr=False)
     absent: list[str] = field(default_factory=list)
-    left_out: tuple[LeftOut, ...] = ()
+    touched: dict[Reason, None] = field(default_factory=dict, repr=False)
 
 
 #: A model, what was observed at its building, and what to say about it.
@@ -107,6 +107,7 @@ def construct(
     """A fresh model and what was observed at its building; without ``observe`` an instance is copied."""
     found = source.found
     seed_everything(seed)
+    since = marker()
     with sentence(BuildTargetError, "while the model is built", source.name):
         if found.kind == "instance":
             return (found.value if observe else copy.deepcopy(found.value)), source.imported
@@ -116,6 +117,7 @@ def construct(
     if not isinstance(model, nn.Module):
         raise BuildTargetError(f"{source.name} returns a {type(model).__name__}, not an nn.Module")
     source.absent = absent
+    source.touched.update(dict.fromkeys(touched(since)))
     return through(network(model)), origins
 
 

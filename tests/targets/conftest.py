@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stablelint.targets import loading
+from stablelint.targets.imports import finder
 from stablelint.targets.worker import Worker
 
 
@@ -21,6 +22,7 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.setattr(loading, "_home", None)
     monkeypatch.setattr(loading, "_folders", ())
     yield tmp_path
+    finder.remove()
     sys.path[:], sys.argv[:] = path, argv
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stablelint.errors import BuildTargetError, TargetError
+from stablelint.errors import BuildTargetError, ImportTargetError, TargetError
 from stablelint.targets.build import Built, candidates
 from stablelint.targets.spec import Request, expand
 
@@ -267,10 +268,14 @@ def test_where_weights_came_from_is_observed(write: Write) -> None:
 
 
 def test_importing_names_the_line_that_raises(write: Write) -> None:
-    write("model.py", "def inner():\n    raise ValueError('two\\nlines')\nvalue = inner()\n")
-    sentence = r"^model.py defines no model: model.py:4 raises ValueError: two lines while it is imported$"
+    source = "def inner():\n    raise ValueError('two\\nlines')\nclass Net(nn.Module):\n    width = inner()\n"
+    write("model.py", source)
+    sentence = r"^model.py defines no model: model.py:6 raises ValueError: two lines while it is imported$"
     with pytest.raises(BuildTargetError, match=sentence):
         candidates(Request("model.py"))
+    sentence = "model.py has no Net: line 6 of model.py was left out (raises ValueError: two lines): it binds Net"
+    with pytest.raises(ImportTargetError, match=re.escape(sentence)):
+        candidates(Request("model.py:Net"))
 
 
 def test_building_names_the_line_that_raises(write: Write) -> None:
@@ -282,8 +287,12 @@ def test_building_names_the_line_that_raises(write: Write) -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("import sys\nsys.exit(3)\n", "model.py:2 calls sys.exit(3) while it is imported"),
+        ("import sys\nsys.exit(3)\n", "model.py defines no model; add"),
         ("import nowhere_to_be_found\n", "it imports nowhere_to_be_found, which cannot be found"),
+        (
+            "import nowhere_to_be_found\ndef build():\n    return nowhere_to_be_found.net()\n",
+            "model.py:3 uses nowhere_to_be_found.net, which is not installed; install nowhere_to_be_found",
+        ),
         ("def build(:\n", "model.py:1 is not valid Python"),
         ("def build(): raise SystemExit\n", "model.py:1 calls sys.exit() while the model is built"),
     ],

@@ -1,153 +1,204 @@
-"""Stand-ins for packages that are not installed: they may be named, and fail when something uses them."""
+"""What stands for a package that is missing: it can be named, and says so when something uses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from torch import nn
+from stablelint.targets.imports.folders import is_users
+from stablelint.targets.spec import shown
 
-_touched: dict[str, None] = {}
+NOT_INSTALLED = "is not installed"
+_MADE = "(...)"
+_MOVES = {"to", "cuda", "cpu", "eval", "train", "half", "float", "requires_grad_"}
 
 
-class PlaceholderUse(ModuleNotFoundError):  # noqa: N818 (the name says what happened)
-    """Something used a package that is not installed."""
+@dataclass(frozen=True)
+class Reason:
+    """Why something is missing: the package or module (``tiktoken``), and the rest of the sentence about it."""
+
+    package: str
+    text: str = NOT_INSTALLED
+
+    @property
+    def absent(self) -> bool:
+        """Whether a package is missing that could be installed."""
+        return self.text == NOT_INSTALLED
+
+    def __str__(self) -> str:
+        """``tiktoken is not installed``."""
+        return f"{self.package} {self.text}"
+
+
+class PlaceholderUse(ModuleNotFoundError):  # noqa: N818 (what user code did)
+    """Code used what is missing; ``what`` is the end of the sentence: ``tiktoken.Encoding, which is not installed``."""
+
+    def __init__(self, message: str, what: str, reason: Reason) -> None:
+        super().__init__(message, name=reason.package)
+        self.what = what
+        self.reason = reason
+
+
+#: What was touched: the reason, and the user's file that did it.
+_touches: list[tuple[Reason, str]] = []
+
+
+def marker() -> int:
+    """Where :func:`touched` shall begin."""
+    return len(_touches)
+
+
+def touched(since: int = 0, file: str | None = None) -> tuple[Reason, ...]:
+    """What user code (of ``file``) has touched of packages that are missing since a :func:`marker`, each once."""
+    return tuple(dict.fromkeys(reason for reason, by in _touches[since:] if file is None or by == file))
+
+
+def touch(reason: Reason, file: str | None = None) -> None:
+    """Remember that user code touched what is missing; nothing is when we ourselves or a library looked at it."""
+    by = file or _place()[0]
+    if by is not None:
+        _touches.append((reason, by))
+
+
+class SilentLogger(logging.Logger):
+    """In place of a logger that could not be made: it says nothing, which changes no model."""
+
+    def __init__(self, name: str = "missing") -> None:
+        super().__init__(name, level=logging.CRITICAL + 1)
+        self.addHandler(logging.NullHandler())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._nothing
+
+    def _nothing(self, *_args: Any, **_kwargs: Any) -> None:
+        """What other logging packages offer beyond Python's own."""
+
+
+def stand_in_for(path: str, reason: Reason) -> Any:
+    """What takes the place of a missing object: a placeholder, or a silent logger for what is called like one."""
+    if path.rpartition(".")[2].lower().strip("_") in ("log", "logger"):
+        return SilentLogger()
+    return Placeholder(path, reason)
 
 
 class Placeholder:
-    """A module, class or function of a package that is not installed.
+    """Something of a missing package: attributes, items and objects are placeholders too, uses raise PlaceholderUse."""
 
-    Its attributes and items are placeholders too, ``isinstance`` of it is False, in annotations it does no harm, and a
-    class may be derived from it (see :func:`base_for`). Calling it, iterating over it, its truth value, arithmetic and
-    comparisons raise :class:`PlaceholderUse`.
-    """
+    __slots__ = ("_path", "_reason")
 
-    def __init__(self, name: str, why: str) -> None:
-        self.__dict__["_placeholder"] = (name, why)
-        self.__dict__["__name__"] = name.rpartition(".")[2]
-        self.__dict__["__module__"] = name.rpartition(".")[0] or name
-
-    def _used(self, *_args: Any, **_kwargs: Any) -> Any:
-        name, why = self._placeholder
-        _touched[name.partition(".")[0]] = None
-        raise PlaceholderUse(f"{name} is used, and {why}", name=name.partition(".")[0])
+    def __init__(self, path: str, reason: Reason) -> None:
+        object.__setattr__(self, "_path", path)
+        object.__setattr__(self, "_reason", reason)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        own, why = self._placeholder
-        _touched[own.partition(".")[0]] = None
-        return Placeholder(f"{own}.{name}", why)
+            raise AttributeError(f"{self!r} has no {name}")
+        touch(self._reason)
+        return Placeholder(f"{self._path}.{name}", self._reason)
 
-    def __getitem__(self, _key: Any) -> Placeholder:
+    def __setattr__(self, name: str, value: Any) -> None:
+        touch(self._reason)
+
+    def __delattr__(self, name: str) -> None:
+        touch(self._reason)
+
+    def __getitem__(self, key: Any) -> Placeholder:
+        touch(self._reason)
         return self
 
-    def __or__(self, _other: Any) -> Placeholder:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        touch(self._reason)
+
+    def __or__(self, other: Any) -> Any:
         return self
 
-    __ror__ = __or__
+    def __ror__(self, other: Any) -> Any:
+        return self
 
-    def __instancecheck__(self, _value: Any) -> bool:
+    def __instancecheck__(self, instance: Any) -> bool:
+        touch(self._reason)
         return False
 
-    def __subclasscheck__(self, _kind: Any) -> bool:
+    def __subclasscheck__(self, kind: type) -> bool:
+        touch(self._reason)
         return False
 
-    def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[type, ...]:
-        return (base_for(self._placeholder[0]),)
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        from stablelint.targets.imports.standin import stand_in
+
+        return (stand_in(self._path, self._reason, bases),)
+
+    def __copy__(self) -> Placeholder:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Placeholder:
+        return self
+
+    def __reduce__(self) -> tuple[type[Placeholder], tuple[str, Reason]]:
+        return Placeholder, (self._path, self._reason)
+
+    def __eq__(self, other: Any) -> bool:
+        # typing and dataclasses compare types with each other; a version or a setting is another matter.
+        if isinstance(other, str | bytes | int | float | complex | tuple | list | dict | set):
+            raise self._used()
+        return other is self
+
+    def __hash__(self) -> int:
+        return hash((self._path, self._reason))
 
     def __repr__(self) -> str:
-        return f"<{self._placeholder[0]}, which is not there>"
+        return f"<stand-in for {self._path}>"
 
-    def __deepcopy__(self, _memo: Any) -> Placeholder:
-        return self
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Placeholder:
+        """Raise PlaceholderUse, unless this seems to be a class: an object that nothing uses does no harm.
 
-    __call__ = __iter__ = __len__ = __bool__ = __enter__ = _used
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = _used
-    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __index__ = __contains__ = _used
+        A metric or a tokenizer that a constructor keeps is a placeholder too, also when it is moved to a device.
+        """
+        owner, _, last = self._path.rpartition(".")
+        if owner.endswith(_MADE) and last in _MOVES:
+            touch(self._reason)
+            return Placeholder(owner, self._reason)
+        if not (last[:1].isupper() and any(each.islower() for each in last)) or last.endswith(_MADE):
+            raise self._used()
+        touch(self._reason)
+        return Placeholder(self._path + _MADE, self._reason)
 
-
-def is_placeholder(value: Any) -> bool:
-    """Whether a value stands for something that is not there."""
-    return isinstance(type(value), type) and issubclass(type(value), Placeholder)
-
-
-def touched() -> tuple[str, ...]:
-    """The packages of which something has asked for a part, or that it tried to use, since :func:`forget`."""
-    return tuple(_touched)
-
-
-def stood_in_for(kinds: Iterable[type]) -> tuple[str, ...]:
-    """The packages of the stand-ins that classes are derived from."""
-    bases = {base for kind in kinds for base in kind.__mro__ if base.__dict__.get("__stand_in__")}
-    return tuple(sorted({base.__module__.partition(".")[0] for base in bases}))
-
-
-def forget() -> None:
-    """Begin to note anew what is used."""
-    _touched.clear()
+    def _used(self) -> PlaceholderUse:
+        file, line = _place()
+        if file is not None:
+            _touches.append((self._reason, file))
+        what = f"{self._path}, which {self._reason.text}"
+        if self._path.split(".")[0] != self._reason.package.split(".")[0]:
+            what = f"{self._path}: {self._reason}"
+        where = f"{shown(file)}:{line}" if file is not None else "it"
+        return PlaceholderUse(f"{where} uses {what}", what, self._reason)
 
 
-def _nothing(self: Any, *_args: Any, **_kwargs: Any) -> None:
-    """What a base offers at construction or in training and a check does without."""
+def _place() -> tuple[str | None, int]:
+    """File and line of the user code that is running, None when a library or we came in between."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return (file, frame.f_lineno) if is_users(file) else (None, 0)
 
 
-def _init_module(self: Any, *args: Any, **kwargs: Any) -> None:
-    nn.Module.__init__(self)
-    if args and not isinstance(args[0], (int, float, str)) and not isinstance(args[0], nn.Module):
-        self.config = args[0]  # PreTrainedModel.__init__(config)
-    for name in ("config", "hparams"):
-        if name in kwargs:
-            setattr(self, name, kwargs[name])
+def _refusing() -> Callable[..., NoReturn]:
+    def refuse(self: Placeholder, *_args: Any) -> NoReturn:
+        raise self._used()
+
+    return refuse
 
 
-_MODULE_METHODS = (
-    "save_hyperparameters", "log", "log_dict", "post_init", "init_weights", "register_to_config", "print",
-    "gradient_checkpointing_enable", "tie_weights", "manual_backward", "toggle_optimizer", "untoggle_optimizer",
-)  # fmt: skip
-_bases: dict[str, type] = {}
-
-
-def base_for(name: str) -> type:
-    """A class to derive from in the place of ``name``: a bare nn.Module where the name says so, else an empty class."""
-    if name not in _bases:
-        last = name.rpartition(".")[2]
-        if last.endswith(("Module", "Model", "ModelBase", "Network", "Net", "Layer", "MessagePassing", "Conv")):
-            members: dict[str, Any] = dict.fromkeys(_MODULE_METHODS, _nothing)
-            members |= {"__init__": _init_module, "device": property(lambda self: _device(self)), "dtype": _dtype}
-            kind = type(last, (nn.Module,), members)
-        else:
-            kind = type(last, (), {"__init__": _quiet_init, "__init_subclass__": classmethod(_nothing)})
-        kind.__stand_in__ = True  # type: ignore[attr-defined]
-        kind.__module__ = name.rpartition(".")[0] or name
-        _bases[name] = kind
-    return _bases[name]
-
-
-def _quiet_init(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Pass on to the next base as far as it takes arguments."""
-    kind: Any = _owner(self, _quiet_init)
-    following = super(kind, self).__init__
-    try:
-        following(*args, **kwargs)
-    except TypeError:
-        following()
-
-
-def _owner(self: Any, init: Any) -> type:
-    return next(kind for kind in type(self).__mro__ if vars(kind).get("__init__") is init)
-
-
-def _device(self: Any) -> Any:
-    import torch
-
-    return next((each.device for each in self.parameters()), torch.device("cpu"))
-
-
-def _dtype_of(self: Any) -> Any:
-    import torch
-
-    return next((each.dtype for each in self.parameters()), torch.float32)
-
-
-_dtype = property(_dtype_of)
+for _name in (
+    *("bool", "iter", "next", "len", "contains", "enter", "exit", "aenter", "aiter", "anext", "await"),
+    *("int", "float", "complex", "index", "bytes", "str", "format", "fspath", "round", "neg", "pos", "abs", "invert"),
+    *("lt", "le", "gt", "ge", "and", "rand", "xor", "rxor", "lshift", "rshift"),
+    *(side + op for op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul") for side in ("", "r")),
+):
+    setattr(Placeholder, f"__{_name}__", _refusing())
