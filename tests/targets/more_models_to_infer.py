@@ -12,7 +12,7 @@ class HeadAttention(nn.Module):
     """Without parameters: the source tells that there is an axis of heads."""
 
     def forward(self, queries, keys, values, attn_mask):
-        batch, length, heads, width = queries.shape
+        _batch, _length, _heads, width = queries.shape
         scores = torch.einsum("blhe,bshe->bhls", queries, keys) / width**0.5
         if attn_mask is not None:
             scores = scores.masked_fill(attn_mask, float("-inf"))
