@@ -134,7 +134,7 @@ def _candidate(source: Source) -> Candidate:
                 return _built(source)
             except BuildTargetError as error:
                 # A constructor may refuse its own defaults.
-                if source.found.kind != "class" or source.reader is None or isinstance(source.first, TargetError):
+                if source.found.kind != "class" or source.reader is None:
                     raise
                 return _built_by_search(source, error)
         except TargetError as error:
@@ -263,7 +263,11 @@ def _maker(source: Source, model: nn.Module, attempts: Attempts) -> tuple[Maker,
         told = from_library(source.library, model, attempts)
         if told is not None:
             return *told, loss
-    return *infer(model, attempts, source.name, in_file=source.module is not None, hints=_seen(source)), loss
+    in_file, seen = source.module is not None, _seen(source)
+    if seen:
+        with suppress(InputTargetError):  # a call may stand for another way to use the model
+            return *infer(model, attempts, source.name, in_file=in_file, hints=seen), loss
+    return *infer(model, attempts, source.name, in_file=in_file), loss
 
 
 _KINDS = {"normal": "float", "ids": "int", "false": "bool"}
