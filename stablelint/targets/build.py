@@ -162,8 +162,7 @@ def _built(source: _Source) -> Built:
     source.first = None
     attempts = Attempts(model, lambda: _construct(source, 0, observe=False)[0])
     maker, remark, loss = _maker(source, model, attempts)
-    method = remark_of(model)
-    remarks += (method,) if method else ()
+    remarks += tuple(filter(None, [remark_of(model)]))
     inputs = _inputs(source, maker, 0, model)
     _materialise(model, inputs)
 
