@@ -188,8 +188,7 @@ def _built(source: Source) -> Built:
     source.first = None
     attempts = Attempts(model, lambda: construct(source, 0, observe=False)[0])
     maker, remark, loss = _maker(source, model, attempts)
-    method = remark_of(model)
-    remarks += (method,) if method else ()
+    remarks += tuple(filter(None, [remark_of(model)]))
     inputs = made_inputs(source, maker, 0, model)
     materialise(model, inputs)
 

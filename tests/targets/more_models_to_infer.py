@@ -12,7 +12,7 @@ class HeadAttention(nn.Module):
     """Without parameters: the source tells that there is an axis of heads."""
 
     def forward(self, queries, keys, values, attn_mask):
-        _batch, _length, _heads, width = queries.shape
+        _, _, _, width = queries.shape
         scores = torch.einsum("blhe,bshe->bhls", queries, keys) / width**0.5
         if attn_mask is not None:
             scores = scores.masked_fill(attn_mask, float("-inf"))
@@ -64,8 +64,8 @@ class WithState(nn.Module):
         weight = next(self.parameters())
         return weight.new_zeros(2, bsz, 10), weight.new_zeros(2, bsz, 10)
 
-    def forward(self, input, hidden):
-        output, hidden = self.rnn(self.words(input), hidden)
+    def forward(self, text, hidden):
+        output, hidden = self.rnn(self.words(text), hidden)
         return self.head(output), hidden
 
 
