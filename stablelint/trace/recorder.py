@@ -259,6 +259,8 @@ class Recorder(TorchFunctionMode):
         draft.call = number
         index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
         operands = tuple(tensor for _, tensor in call.operands)
+        if target is not None and not on and target.is_leaf and target.requires_grad:
+            return  # new values for a parameter, which it stays: what reads it later has its gradient
         if target is not None:
             self.bindings.written(target, index)
         if single:
