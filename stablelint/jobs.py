@@ -169,10 +169,12 @@ def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> It
     """
     import torch
 
+    from stablelint.targets.build import seed_everything
     from stablelint.targets.vary import vary
 
     request, target, question, config, finished = payload
     torch.set_num_threads(1)
+    seed_everything(0)
     variation = vary(request, target, question.argument)
     values = question.values(variation.present)
     yield "present", variation.present, None
@@ -218,9 +220,11 @@ def _built(payload: Payload, *, real: bool) -> Iterator[Built | tuple[str, str, 
     import torch
 
     from stablelint.targets.build import candidates, parts_of
+    from stablelint.targets.source import seed_everything
 
     request, config, finished = payload
     torch.set_num_threads(1)  # sums over threads differ in the last digits, and a report must not
+    seed_everything(0)  # for what an import draws
     found = candidates(request, real=real, checkpoint=config.checkpoint)
     config.require_one_model([candidate.name for candidate in found])
     reached = {name for _, models in finished for name in models}

@@ -17,8 +17,8 @@ def warm_up() -> None:
     from stablelint import api
     from stablelint.inputs import Inputs
     from stablelint.targets.attempt import Attempts
-    from stablelint.targets.source import seed_everything
     from stablelint.targets.loading import settle
+    from stablelint.targets.source import seed_everything
     from stablelint.trace import observe_build
     from stablelint.trace.dynamo import put_off
 

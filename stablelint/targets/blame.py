@@ -68,6 +68,6 @@ def place(value: Any, ours: Sequence[Any]) -> int | None:
 
 def _shares(one: torch.Tensor, other: torch.Tensor) -> bool:
     try:
-        return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+        return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
         return False

@@ -128,7 +128,15 @@ def _candidate(source: Source) -> Candidate:
 
     def build() -> Built:
         try:
-            return _built_by_search(source) if source.found.kind == "searched" else _built(source)
+            if source.found.kind == "searched":
+                return _built_by_search(source)
+            try:
+                return _built(source)
+            except BuildTargetError as error:
+                # A constructor may refuse its own defaults.
+                if source.found.kind != "class" or source.reader is None or isinstance(source.first, TargetError):
+                    raise
+                return _built_by_search(source, error)
         except TargetError as error:
             raise _explained(error) from error.__cause__
 
@@ -143,14 +151,17 @@ def _explained(error: TargetError) -> TargetError:
     return error
 
 
-def _built_by_search(source: Source) -> Built:
-    """A class or factory that needs arguments: with the first that are found for which its forward pass runs."""
+def _built_by_search(source: Source, problem: TargetError | None = None) -> Built:
+    """A class or factory that needs arguments: with the first that are found for which its forward pass runs.
+
+    ``problem`` is what is wrong with it when it is called without.
+    """
     assert source.reader is not None
 
     def tried(call: Call) -> Source:
         return replace(source, found=replace(source.found, kind="class", make=call), first=None)
 
-    function, problem = source.found.value, None
+    function = source.found.value
     if inspect.isclass(function) and is_abstract(function):
         raise BuildTargetError(f"{source.name} is abstract: what it leaves to subclasses cannot be checked")
     search = Search(function, source.reader, lambda call: construct(tried(call), 0, allocate=False)[0])

@@ -72,6 +72,8 @@ def secondary(
     if MASKS.fullmatch(name):
         return [*nothing, *_masks(name, facts, main, model)]
     found = [*contained(name, facts, main, model), *_decoded(name, told(name, facts, model, main), model)]
+    if _GRAPHS.fullmatch(name) and not facts.feeds:
+        found = []  # a matrix of numbers that were drawn is no graph
     number = "number" in facts.uses and not facts.told()
     if number or (not found and (_FLAGS.fullmatch(name) or _ZERO.fullmatch(name) or _ONE.fullmatch(name))):
         return [_number(name, model), *_by_name(parameter, facts, main, model, tables)]
@@ -89,31 +91,32 @@ def _decoded(name: str, guesses: list[Guess], model: nn.Module) -> list[Guess]:
 def contained(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> list[Guess]:
     """A dict whose keys are read, or a tuple or list whose members reach layers."""
     if facts.keys:
-        parts: list[tuple[str, Guess]] = []
+        parts: dict[str, list[Guess]] = {}
         carrier = main
         for key, inner in facts.keys.items():
-            found = _inner(key, inner, carrier, model)
-            parts.append((key, found))
-            if carrier is None and found.shape:
-                carrier = found
-        return [Guess("dict", parts=tuple(parts))]
+            parts[key] = _inner(key, inner, carrier, model)
+            if carrier is None and parts[key][0].shape:
+                carrier = parts[key][0]
+        first = {key: each[0] for key, each in parts.items()}
+        others = [first | {key: each} for key, found in parts.items() for each in found[1:3]]
+        return [Guess("dict", parts=tuple(each.items())) for each in (first, *others)]
     if facts.items and sum(bool(each.feeds) for each in facts.items.values()) > (0 if "pair" in facts.uses else 1):
         count = max(facts.items) + 1
-        members = [_inner(name, facts.items.get(at, Facts()), main, model) for at in range(count)]
+        members = [_inner(name, facts.items.get(at, Facts()), main, model)[0] for at in range(count)]
         return [
             Guess(kind, parts=tuple((str(at), each) for at, each in enumerate(members))) for kind in ("tuple", "list")
         ]
     return []
 
 
-def _inner(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> Guess:
+def _inner(name: str, facts: Facts, main: Guess | None, model: nn.Module) -> list[Guess]:
     tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
     if main is None:
         found = [*contained(name, facts, None, model), *told(name, facts, model, None)]
         if not found and IMAGES.fullmatch(name.lower()):
-            return image(3, 32)
-        return found[0] if found else Guess("normal", (SEQUENCE_BATCH, LENGTH, 24))
-    return secondary(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY), facts, main, model, tables)[0]
+            return [image(3, 32)]
+        return found or [Guess("normal", (SEQUENCE_BATCH, LENGTH, 24))]
+    return secondary(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY), facts, main, model, tables)
 
 
 def _by_name(

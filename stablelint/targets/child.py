@@ -11,7 +11,6 @@ import gc
 import importlib
 import os
 import pickle
-import random
 import select
 import shutil
 import signal
@@ -184,10 +183,6 @@ def _begin(scratch: Path, number: int) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     else:
         guard.settle(scratch)
-    # Each process has a state of its own here, and a report must not depend on it.
-    random.seed(0)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(0)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # Under torchrun all jobs meet at one store, each under names of its own.
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

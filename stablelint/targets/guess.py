@@ -139,8 +139,8 @@ class Guess:
     def __str__(self) -> str:
         if self.kind in ("tuple", "list", "dict"):
             named = [f"{name}: {each}" if self.kind == "dict" else str(each) for name, each in self.parts]
-            first, last = {"tuple": "()", "list": "[]", "dict": "{}"}[self.kind]
-            return first + ", ".join(named) + last
+            around = {"tuple": "()", "list": "[]", "dict": "{}"}[self.kind]
+            return around[0] + ", ".join(named) + around[1]
         if self.kind in ("value", "numbers"):
             return repr(self._lengths() if self.kind == "numbers" else self.value)
         dtype = "float" if self.floating else "bool" if self.kind in ("false", "true") else "int"

@@ -75,7 +75,7 @@ def filled(hint: Hint, guesses: Sequence[Guess], *, batch: tuple[int, ...] = ())
     for guess in alike[:3] or [Guess("normal", (_USUAL_BATCH,) * len(hint.shape))]:
         sizes = [min(size, _LONGEST) if size else own for size, own in zip(hint.shape, guess.shape, strict=True)]
         if sizes:
-            told = hint.shape[0] or _USUAL_BATCH
+            told = hint.shape[0] or guess.shape[0]
             sizes[0] = batch[0] if batch else min(_MOST_BATCH, max(_LEAST_BATCH, told))
         found.append(_of_kind(replace(guess, shape=tuple(sizes)), hint))
     return list(dict.fromkeys(found))

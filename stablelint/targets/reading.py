@@ -7,7 +7,6 @@ guess first, and a pass on fake tensors decides.
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import inspect
 import textwrap
@@ -30,16 +29,13 @@ from stablelint.targets.facts import (
     tell_rank,
     tell_size,
     with_axis,
-    without_axis,
 )
 from stablelint.targets.guess import LENGTH
-from stablelint.targets.reading_calls import called
+from stablelint.targets.reading_values import Values
 
 _DEEPEST = 8
 _MOST_CALLS = 300
 _MOST_STATEMENTS = 4000
-_SAME = Known(object())
-_PLAIN = (int, float, str, tuple, list, type(None))
 
 
 def facts_of(method: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Facts]:
@@ -104,12 +100,12 @@ class Reader:
                 env[name] = value if ours and value is not parameter.default else Known(value)
         self.depth += 1
         try:
-            return _Frame(self, env, function).run(tree.body)
+            return Frame(self, env, function).run(tree.body)
         finally:
             self.depth -= 1
 
 
-class _Frame:
+class Frame(Values):
     """One function's names."""
 
     def __init__(self, reader: Reader, env: dict[str, object], function: FunctionType) -> None:
@@ -118,14 +114,8 @@ class _Frame:
         self.names: Mapping[str, Any] = {**function.__globals__, **_enclosed(function)}
         self.returned: object = None
 
-    def parent(self) -> object:
-        """The value of ``super()``."""
-        owner, one = self.names.get("__class__"), self.env.get("self")
-        if isinstance(owner, type) and isinstance(one, Known) and isinstance(one.value, owner):
-            return Known(super(owner, one.value))
-        return None
-
     def run(self, body: list[ast.stmt]) -> object:
+        """Read a body; what it returns."""
         self.block(body)
         return self.returned
 
@@ -138,6 +128,7 @@ class _Frame:
         return True
 
     def statement(self, node: ast.stmt) -> bool:
+        """Read one statement; False when the next is not reached."""
         match node:
             case ast.Return(value=value):
                 found = self.value(value) if value is not None else None
@@ -176,6 +167,7 @@ class _Frame:
         return True
 
     def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> bool:
+        """Read both sides of a condition that cannot be decided."""
         decided = self.decided(test)
         if decided is not None:
             return self.block(body if decided else orelse)
@@ -233,6 +225,7 @@ class _Frame:
         self.value(test)
 
     def equal(self, left: object, right: object) -> None:
+        """The author demands that two values are the same."""
         match left, right:
             case Size(facts=facts, axis=axis), Known(value=int(size)) if not isinstance(size, bool):
                 facts.sizes.setdefault(axis, size)
@@ -268,6 +261,7 @@ class _Frame:
                 return None
 
     def bind(self, target: ast.expr, value: object) -> None:
+        """Give names a value."""
         if isinstance(target, ast.Name):
             self.env[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
@@ -276,6 +270,7 @@ class _Frame:
                 self.bind(each.value if isinstance(each, ast.Starred) else each, part)
 
     def unpacked(self, targets: list[ast.expr], value: object) -> list[object]:
+        """The values of several names on the left of an assignment."""
         count = len(targets)
         star = next((at for at, each in enumerate(targets) if isinstance(each, ast.Starred)), None)
         places = [at if star is None or at < star else at - count for at in range(count)]
@@ -303,203 +298,6 @@ class _Frame:
                 return [Known(each) for each in parts]
             case _:
                 return [None] * count
-
-    def value(self, node: ast.expr) -> object:
-        match node:
-            case ast.Constant(value=constant):
-                return Known(constant)
-            case ast.Name(id=name):
-                if name in self.env:
-                    return self.env[name]
-                found = self.names.get(name, getattr(builtins, name, _SAME))
-                return None if found is _SAME else Known(found)
-            case ast.Attribute(value=inner, attr=attr):
-                return self.attribute(self.value(inner), attr)
-            case ast.Subscript(value=inner, slice=index):
-                return self.subscript(self.value(inner), index)
-            case ast.Call():
-                return called(self, node)
-            case ast.BinOp(left=left, op=op, right=right):
-                return self.binary(op, self.value(left), self.value(right))
-            case ast.UnaryOp(op=op, operand=operand):
-                return self.unary(op, self.value(operand))
-            case ast.BoolOp(values=values):
-                parts = [self.value(each) for each in values]
-                return next((each for each in parts if isinstance(each, Ref)), None)
-            case ast.Compare(left=left, comparators=[right], ops=[op]):
-                return self.compared(op, self.value(left), self.value(right))
-            case ast.IfExp(test=test, body=body, orelse=orelse):
-                decided = self.decided(test)
-                if decided is not None:
-                    return self.value(body if decided else orelse)
-                first, other = self.value(body), self.value(orelse)
-                return first if first is not None else other
-            case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                return Many(tuple(self.value(each) for each in parts))
-            case ast.ListComp(elt=inner, generators=[only]) | ast.GeneratorExp(elt=inner, generators=[only]):
-                self.bind(only.target, self.item(self.value(only.iter)))
-                return Many((self.value(inner),))
-            case ast.NamedExpr(target=target, value=inner):
-                found = self.value(inner)
-                self.bind(target, found)
-                return found
-            case ast.Starred(value=inner):
-                return self.value(inner)
-            case _:
-                return None
-
-    def attribute(self, base: object, attr: str) -> object:
-        if isinstance(base, Known):
-            try:
-                return Known(getattr(base.value, attr))
-            except Exception:
-                return None
-        if isinstance(base, Ref):
-            if attr == "shape":
-                return Shape(base)
-            if attr in ("data", "real"):
-                return base
-        return None
-
-    def subscript(self, base: object, index: ast.expr) -> object:
-        at = None if isinstance(index, ast.Slice | ast.Tuple) else self.value(index)
-        number = at.value if isinstance(at, Known) and isinstance(at.value, int) else None
-        match base:
-            case Shape(of=ref):
-                return self.sizes(ref, number, index)
-            case Many(parts=parts) if number is not None and -len(parts) <= number < len(parts):
-                return parts[number]
-            case Ref(facts=facts) if isinstance(at, Known) and isinstance(at.value, str):
-                return Ref(facts.keys.setdefault(at.value, Facts()))
-            case Ref(facts=facts) if number is not None and number >= 0 and not base.undo:
-                return Ref(facts.items.setdefault(number, Facts()))
-            case Ref():
-                return self.indexed(base, index)
-            case Known(value=value) if isinstance(at, Ref):
-                at.facts.uses.add("index")
-                if getattr(value, "ndim", 0):
-                    at.facts.table = int(value.shape[0])  # type: ignore[attr-defined]
-            case Known(value=value) if isinstance(at, Known):
-                try:
-                    return Known(value[at.value])  # type: ignore[index]
-                except Exception:
-                    return None
-            case _:
-                if isinstance(at, Ref):
-                    at.facts.uses.add("index")
-        return None
-
-    def sizes(self, ref: Ref, number: int | None, index: ast.expr) -> object:
-        if number is not None:
-            rank = number + 1 if number >= 0 else -number
-            tell_least(ref, rank)
-            axis = axis_of(ref, number, max(rank, ref.facts.rank or 0))
-            return None if axis is None else Size(ref.facts, axis)
-        if isinstance(index, ast.Slice):
-            low, high = (self.value(each) if each is not None else None for each in (index.lower, index.upper))
-            match low, high:
-                case None, Known(value=int(end)) if end > 0:
-                    tell_least(ref, end)
-                    return Many(tuple(Size(ref.facts, axis) for axis in range(end))) if not ref.undo else None
-                case Known(value=int(start)), None if start < 0:
-                    tell_least(ref, -start)
-                    return Many(tuple(Size(ref.facts, axis) for axis in range(start, 0))) if not ref.undo else None
-                case Known(value=int(start)), None:
-                    return Tail(ref, start)
-        return None
-
-    def indexed(self, ref: Ref, index: ast.expr) -> object:
-        """``x[:, t]``, ``x[..., None]``: the axes that go and come."""
-        parts = index.elts if isinstance(index, ast.Tuple) else [index]
-        place, kept, found = 0, 0, ref
-        whole = not any(isinstance(each, ast.Constant) and each.value is Ellipsis for each in parts)
-        for each in parts:
-            value = None if isinstance(each, ast.Slice) else self.value(each)
-            if isinstance(each, ast.Slice):
-                place, kept = place + 1, kept + 1
-            elif isinstance(value, Known) and value.value is None:
-                found, place = found.after(without_axis(place)), place + 1
-            elif isinstance(value, Ref):
-                value.facts.uses.add("index")
-                return None
-            elif not (isinstance(value, Known) and value.value is Ellipsis):
-                found, kept = found.after(with_axis(place, LENGTH)), kept + 1
-        tell_least(ref, kept)
-        return found if whole else None
-
-    def binary(self, op: ast.operator, left: object, right: object) -> object:
-        if isinstance(left, Known) and isinstance(right, Known):
-            if not isinstance(left.value, _PLAIN) or not isinstance(right.value, _PLAIN):
-                return None  # tensors and arrays are not computed with
-            try:
-                return Known(_OPERATORS[type(op)](left.value, right.value))
-            except Exception:
-                return None
-        for one, other in ((left, right), (right, left)):
-            if isinstance(one, Ref):
-                real = isinstance(op, ast.Mult | ast.Div | ast.Pow | ast.MatMult) and not isinstance(other, Size)
-                if real and not (isinstance(other, Known) and isinstance(other.value, int)):
-                    one.facts.uses.add("float")
-                shape = tuple(getattr(other.value, "shape", ())) if isinstance(other, Known) else ()
-                if shape and not one.undo and isinstance(op, ast.Add | ast.Mult | ast.Sub):
-                    sizes = tuple(size if size > 1 else None for size in shape)
-                    one.facts.shapes.append((None, *sizes[1:]) if len(sizes) > 2 else sizes)
-        if isinstance(left, Size) and isinstance(op, ast.Mod | ast.FloorDiv):
-            match right:
-                case Known(value=int(factor)) if factor > 1:
-                    left.facts.factors.setdefault(left.axis, factor)
-        if isinstance(op, ast.MatMult):
-            if isinstance(left, Ref) and isinstance(right, Known) and getattr(right.value, "ndim", 0) == 2:
-                tell_size(left, -1, int(right.value.shape[0]), rank=left.facts.rank or 2)  # type: ignore[attr-defined]
-            return None
-        for one, other in ((left, right), (right, left)):
-            if isinstance(one, Ref) and one.undo and not isinstance(other, Known | Ref):
-                return None  # an axis that was put in is there to be broadcast
-        return left if isinstance(left, Ref) else right if isinstance(right, Ref) else None
-
-    def unary(self, op: ast.unaryop, value: object) -> object:
-        if isinstance(value, Ref):
-            if isinstance(op, ast.Invert):
-                value.facts.uses.add("compared")
-            return value if isinstance(op, ast.USub) else None
-        if isinstance(op, ast.USub) and isinstance(value, Known) and isinstance(value.value, int | float):
-            return Known(-value.value)
-        if isinstance(op, ast.Not) and isinstance(value, Known):
-            return Known(not value.value)
-        return None
-
-    def compared(self, op: ast.cmpop, left: object, right: object) -> object:
-        if isinstance(left, Known) and isinstance(right, Known) and type(op) in _COMPARISONS:
-            if not isinstance(left.value, _PLAIN) or not isinstance(right.value, (*_PLAIN, dict)):
-                return None
-            try:
-                return Known(_COMPARISONS[type(op)](left.value, right.value))
-            except Exception:
-                return None
-        for each in (left, right):
-            if isinstance(each, Ref):
-                each.facts.uses.add("compared")
-        return None
-
-
-_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Div: lambda a, b: a / b,
-    ast.Mod: lambda a, b: a % b,
-}
-_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
 
 
 def passed_on(model: nn.Module) -> nn.Module | None:

@@ -58,8 +58,8 @@ def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Prop
     text = " ".join(str(outcome.error).split())
     for source in (
         _missing(proposal, text, model),
-        said(proposal, outcome, text, model),
         _absent(proposal, outcome, text, model),
+        said(proposal, outcome, text, model),
         _kinds(proposal, outcome, text, model),
         _layer(proposal, outcome, model),
         _larger(proposal, text),
@@ -73,7 +73,9 @@ def repairs(proposal: Proposal, outcome: Outcome, model: nn.Module) -> list[Prop
     blamed = {names[each] for each in outcome.blame.inputs if each < len(names)}
     if blamed:  # a stable order: what changes an argument on the failing line is first
         before = dict(proposal.items())
-        found.sort(key=lambda each: not any(each[name] != before[name] for name in blamed))
+        found.sort(
+            key=lambda each: len(each.items()) == len(before) and not any(each[name] != before[name] for name in blamed)
+        )
     agreeing = [_same_batch(proposal, each) for each in found]
     return [each for each in dict.fromkeys(agreeing) if each != proposal][:10]
 
@@ -154,6 +156,8 @@ def _kinds(proposal: Proposal, outcome: Outcome, text: str, model: nn.Module) ->
     """Integers for floats, or the other way."""
     names = [name for name, _ in proposal.items()]
     fed = names[outcome.fed] if outcome.fed is not None and outcome.fed < len(names) else None
+    if "NoneType" in text:
+        return
     if _WANTS_IDS.search(text) or isinstance(outcome.module, nn.Embedding):
         high = outcome.module.num_embeddings if isinstance(outcome.module, nn.Embedding) else 2
         for name, guess in proposal.items():

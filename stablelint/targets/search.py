@@ -79,7 +79,7 @@ class Search:
             if outcome.error is None:
                 settled = self._settled(proposal, outcome)
                 if settled is not None:
-                    self.from_call = root < len(seen_in_calls)
+                    self.from_call = root < len(seen_in_calls) and _alike(settled, ours[root])
                     return settled
                 if self.failed is not None and depth < _DEEPEST_REPAIR:
                     better = repairs(proposal, self.failed, self.model)
@@ -88,7 +88,7 @@ class Search:
             if outcome.undecided:
                 outcome = self._pass(proposal, real=True)
                 if outcome.error is None:
-                    self.from_call = root < len(seen_in_calls)
+                    self.from_call = root < len(seen_in_calls) and _alike(proposal, ours[root])
                     return _in_range(proposal, outcome, self.model)
             if self.first_failure is None:
                 self.first_failure = outcome
@@ -149,6 +149,12 @@ class Search:
 def is_large(model: nn.Module) -> bool:
     """Whether a real pass through the model is too dear for a guess."""
     return sum(each.numel() for each in model.parameters() if not is_lazy(each)) > _LARGEST_REAL
+
+
+def _alike(proposal: Proposal, seen: Proposal) -> bool:
+    """Whether a proposal still has the sizes of a call that was seen, but for the number of samples."""
+    known = dict(seen.items())
+    return all(name not in known or guess.shape[1:] == known[name].shape[1:] for name, guess in proposal.items())
 
 
 def _in_range(proposal: Proposal, outcome: Outcome, model: nn.Module) -> Proposal:

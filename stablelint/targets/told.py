@@ -101,7 +101,8 @@ def _fed(name: str, feed: Feed, model: nn.Module, main: Guess | None) -> list[Gu
 def _looked_up(name: str, layer: nn.Module, main: Guess | None) -> list[Guess]:
     high = int(layer.num_embeddings)  # type: ignore[arg-type]
     if main is None:
-        pair, single = (SEQUENCE_BATCH, LENGTH), (VECTOR_BATCH,)
+        pair: tuple[int, ...] = (SEQUENCE_BATCH, LENGTH)
+        single: tuple[int, ...] = (VECTOR_BATCH,)
     else:
         batch = main.shape[0] if main.shape else SEQUENCE_BATCH
         pair, single = (batch, main.shape[1] if len(main.shape) in (2, 3) and main.kind == "ids" else LENGTH), (batch,)
@@ -110,7 +111,7 @@ def _looked_up(name: str, layer: nn.Module, main: Guess | None) -> list[Guess]:
         pair = main.shape if len(main.shape) > 1 else pair
     by_sample = _ONE_PER_SAMPLE.fullmatch(name.lower()) is not None
     if main is not None and main.floating:
-        by_sample = by_sample or len(main.shape) in (2, 4)
+        by_sample = len(main.shape) in (2, 4) or (by_sample and not name.lower().endswith("s"))
         pair = (main.shape[0], main.shape[1]) if len(main.shape) == 3 else pair
     if main is not None and main.kind == "ids" and len(main.shape) == 1:
         by_sample = True
@@ -187,19 +188,20 @@ def _of_rank(name: str, facts: Facts, main: Guess | None) -> list[Guess]:
     named = [axis + 1 if axis >= 0 else max(2, -axis) for axis in facts.sizes]
     rank = facts.rank or max(facts.least, *named, 1)
     if main is not None and len(main.shape) == rank and main.floating:
-        shapes = [main.shape]
+        shapes: list[tuple[int, ...]] = [main.shape]
     else:
         batch = main.shape[0] if main is not None and main.shape else None
         few = [_FEW.get(each.lower()) for each in facts.axis_names]
         image = facts.axis_names[-1:] and facts.axis_names[-1].lower() in ("w", "width")
         heads = rank == 4 and len(few) == 4 and any(few[2:]) and not image
-        shapes = {
+        usual: dict[int, list[tuple[int, ...]]] = {
             1: [(batch or VECTOR_BATCH,)],
             2: [(batch or VECTOR_BATCH, _WIDTH)],
             3: [(batch or SEQUENCE_BATCH, LENGTH, _WIDTH)],
             4: [(batch or SMALL_IMAGE_BATCH, 3, _SIDE, _SIDE), (batch or SEQUENCE_BATCH, LENGTH, 4, _WIDTH)],
             5: [(batch or LARGE_IMAGE_BATCH, 3, 8, _SIDE, _SIDE), (batch or LARGE_IMAGE_BATCH, 8, 3, _SIDE, _SIDE)],
-        }.get(rank, [])
+        }
+        shapes = usual.get(rank, [])
         if rank == 4 and not heads:  # attention blocks of which no layer tells the channels
             shapes += [(batch or SMALL_IMAGE_BATCH, each, _SIDE, _SIDE) for each in (64, 32, 128, 256, 512, 16)]
         if heads or re.fullmatch(r"q|k|v|quer(y|ies)|keys?|values?", name.lower()):

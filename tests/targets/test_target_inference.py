@@ -170,7 +170,7 @@ def test_what_cannot_be_fed_says_which_function_to_add() -> None:
             self.layer = nn.Linear(3, 3)
 
         def forward(self, batch):
-            return self.layer(batch["pixels"]["left"])
+            return self.layer(batch["pixels"].left)
 
     with pytest.raises(InputTargetError) as caught:
         inferred(Stubborn)

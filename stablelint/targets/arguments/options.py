@@ -126,7 +126,7 @@ _TENSOR_METHODS = {
 
 def _tensors(lower: str, annotation: Any, uses: Sequence[Use]) -> list[Any]:
     """Tensors, where the constructor treats the parameter as one."""
-    named = {"Parameter", "register_buffer", "from_pretrained", "as_tensor", "FloatTensor"}
+    named = {"Parameter", "register_buffer", "from_pretrained", "as_tensor"}
     wants = annotation is torch.Tensor or any(
         (use.kind == "attribute" and use.detail in _TENSOR_METHODS)
         or (use.kind == "argument" and str(use.detail[0]).rpartition(".")[2] in named)

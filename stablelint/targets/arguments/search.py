@@ -27,6 +27,8 @@ from stablelint.targets.imports.placeholder import PlaceholderUse
 _MOST_TRIES = 40
 _MOST_TRIES_OF_ONE = 16
 _MOST_SECONDS = 12.0
+#: All classes of a file together may take so long; then each gets the least.
+_MOST_OF_FILE, _LEAST_SECONDS = 30.0, 1.5
 _MOST_STARTS = 5
 _MOST_OPTIONS = 10
 
@@ -52,10 +54,17 @@ class Search:
         self._queue: deque[State] = deque()
         self._current: State | None = None
         self._seen: set[str] = set()
-        self._deadline = time.monotonic() + _MOST_SECONDS
+        self._deadline = time.monotonic() + min(_MOST_SECONDS, max(_LEAST_SECONDS, _MOST_OF_FILE - reader.searched))
 
     def plans(self) -> Iterator[Plan]:
         """Plans whose model was constructed; ends when nothing more is worth trying."""
+        began = time.monotonic()
+        try:
+            yield from self._plans()
+        finally:
+            self.reader.searched += time.monotonic() - began
+
+    def _plans(self) -> Iterator[Plan]:
         tries = 0
         for start in self.starts():
             self._queue = deque([State(start)])
