@@ -23,14 +23,14 @@ _MODEL_SECONDS = 30.0  # of one that makes a model, or of a definition
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def execute(module: ModuleType, tree: ast.Module, file: str, *, imported: bool = False) -> Record:
-    """Execute what the definitions and models of a parsed file need in ``module``; never raises for the user's code.
+def execute(module: ModuleType, tree: ast.Module, source: str, file: str, *, imported: bool = False) -> Record:
+    """Execute what the definitions and models of a file need in ``module``; never raises for the user's code.
 
     Of a file that another one imports, what it assigns is needed too.
     """
     record = begin(file)
     since = marker()
-    _Execution(module, file, record, tree, select(tree, everything=imported)).run()
+    _Execution(module, file, record, tree, select(tree, source, everything=imported)).run()
     record.used = touched(since, file)
     return record
 

@@ -62,9 +62,8 @@ class TolerantLoader(SourceFileLoader):
         data = self.get_data(self.path)
         source = importlib.util.decode_source(data)
         tree = ast.parse(source, self.path)
-        record = execute(
-            module, absolute(tree, module.__package__ or "", self.path), self.path, imported=self.path != _target
-        )
+        made = absolute(tree, module.__package__ or "", self.path)
+        record = execute(module, made, source, self.path, imported=self.path != _target)
         record.tree, record.source = tree, source
 
 

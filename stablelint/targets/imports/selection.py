@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stablelint.targets.imports.models import Models
-from stablelint.targets.imports.names import at_top, bound, changed, dotted, read, root
+from stablelint.targets.imports.names import Scopes, at_top, bound, changed, dotted, read, root
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -79,13 +79,16 @@ class Selection:
         return id(node) in self._chosen
 
 
-def select(tree: ast.Module, *, everything: bool = False) -> Selection:
+def select(tree: ast.Module, source: str, *, everything: bool = False) -> Selection:
     """Choose among the statements of a file: imports, definitions, and what these and models need.
+
+    ``tree`` may have other imports than its ``source``.
 
     With ``everything`` all names that are assigned count as needed: another file may import them.
     """
     models = Models(tree)
-    units = [_Unit(node, tests) for node, tests in _units(tree.body, frozenset())]
+    scopes = Scopes(source, "<source>")
+    units = [_Unit(node, tests, scopes) for node, tests in _units(tree.body, frozenset())]
     instances: set[str] = set()
     for unit in units:
         if isinstance(unit.node, ast.Assign | ast.AnnAssign) and models.seems(unit.node.value, instances):
@@ -128,18 +131,21 @@ def is_script_guard(node: ast.If) -> bool:
 class _Unit:
     """One statement with the names that decide about it; ``tests`` are those of the conditions that it stands under."""
 
-    def __init__(self, node: ast.stmt, tests: frozenset[str]) -> None:
+    def __init__(self, node: ast.stmt, tests: frozenset[str], scopes: Scopes) -> None:
         self.node = node
         self.bound = bound(node)
         self.changed = changed(node)
-        self.needs = read(node) | tests
+        self.needs = scopes.read(node) | tests
+        self.returns: bool | None = None
         self.constant = isinstance(node, ast.Assign | ast.AnnAssign) and _is_constant(node)
 
     def gives_needs(self, needed: set[str]) -> bool:
         """Whether what this statement reads is needed too: not for functions that nobody calls for their value."""
         node = self.node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            return node.name in needed or _returns(node)
+            if self.returns is None and node.name not in needed:
+                self.returns = _returns(node)
+            return node.name in needed or bool(self.returns)
         return not self.constant or bool(needed.intersection(self.bound))
 
 
