@@ -169,7 +169,7 @@ def sweep(payload: tuple[Request, str, Question, Config, tuple[int, ...]]) -> It
     """
     import torch
 
-    from stablelint.targets.build import seed_everything
+    from stablelint.targets.source import seed_everything
     from stablelint.targets.vary import vary
 
     request, target, question, config, finished = payload

@@ -21,14 +21,13 @@ from stablelint.targets.classes import is_abstract, main_classes, module_classes
 from stablelint.targets.discover import Found, discover, named, no_model, no_values, searched
 from stablelint.targets.downloads import remark as absent_weights
 from stablelint.targets.evidence.reader import Reader
-from stablelint.targets.evidence.tensors import seen_calls
-from stablelint.targets.hints import Hint
 from stablelint.targets.imports.left_out import stood_in_for
 from stablelint.targets.imports.placeholder import PlaceholderUse, marker, touched
 from stablelint.targets.inputs import Loss, Maker, check_example, example, example_loss, from_library, infer
 from stablelint.targets.library import library_model
 from stablelint.targets.loading import importable, load_file, load_module, require, settle
 from stablelint.targets.methods import remark_of
+from stablelint.targets.seen import seen_inputs
 from stablelint.targets.size import most_parameters, ran_out, too_large
 from stablelint.targets.source import Built, Candidate, First, Source, construct, made_inputs, materialise, observed
 from stablelint.targets.spec import LIBRARIES, Parts, Request, split
@@ -262,30 +261,11 @@ def _maker(source: Source, model: nn.Module, attempts: Attempts) -> tuple[Maker,
         told = from_library(source.library, model, attempts)
         if told is not None:
             return *told, loss
-    in_file, seen = source.module is not None, _seen(source)
+    in_file, seen = source.module is not None, seen_inputs(source.found.value, source.reader)
     if seen:
         with suppress(InputTargetError):  # a call may stand for another way to use the model
             return *infer(model, attempts, source.name, in_file=in_file, hints=seen), loss
     return *infer(model, attempts, source.name, in_file=in_file), loss
-
-
-_KINDS = {"normal": "float", "ids": "int", "false": "bool"}
-
-
-def _seen(source: Source) -> list[Hint]:
-    """The arguments of the call of the model in the repository that tells most of them."""
-    if source.reader is None or not (inspect.isroutine(source.found.value) or inspect.isclass(source.found.value)):
-        return []
-    for call in seen_calls(source.found.value, source.reader):
-        where = call.where.removeprefix("the call in ")
-        given = [(None, position, each) for position, each in enumerate(call.args)]
-        named = [(name, None, each) for name, each in call.kwargs.items()]
-        return [
-            Hint(name, position, each.shape, _KINDS.get(each.kind or ""), each.high, where)
-            for name, position, each in (*given, *named)
-            if each is not None
-        ]
-    return []
 
 
 def _without_parts(sources: list[Source]) -> list[Source]:

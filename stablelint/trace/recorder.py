@@ -84,8 +84,6 @@ class Recorder(TorchFunctionMode):
         """Whether gradient will pass what is being recorded."""
         return self.recomputed or torch.is_grad_enabled()
 
-    # ---- leaves
-
     def add_input(self, tensor: torch.Tensor, name: str, moments: Mapping[str, float]) -> None:
         """Register a tensor that the model is called with."""
         attrs = {"name": name, **moments}
@@ -259,9 +257,9 @@ class Recorder(TorchFunctionMode):
         draft.call = number
         index = self._append(draft, result, self.graph.create_node("call_function", func, node_args, node_kwargs))
         operands = tuple(tensor for _, tensor in call.operands)
-        if target is not None and not on and target.is_leaf and target.requires_grad:
-            return  # new values for a parameter, which it stays: what reads it later has its gradient
         if target is not None:
+            if not on and target.is_leaf and target.requires_grad:
+                return  # a parameter with new values: what reads it later still has its gradient
             self.bindings.written(target, index)
         if single:
             for output in outputs:

@@ -261,3 +261,21 @@ def test_known_repetitions_are_followed():
     (repeated,) = find(graph, "repeat_interleave")
     assert repeated.shape == (5, 4)
     assert not repeated.guessed
+
+
+def test_a_parameter_that_is_normalised_under_no_grad_keeps_its_gradient() -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                self.weight.copy_(self.weight / self.weight.norm(dim=1, keepdim=True))
+            return x @ self.weight
+
+    found = trace(Normed(), Inputs(torch.randn(4, 8))).graph
+    (product,) = (op for op in found.ops if op.name == "matmul")
+    names = {found.ops[index].name for index in product.inputs}
+    assert "copy" not in names
+    assert "parameter" in names
