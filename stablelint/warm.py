@@ -19,7 +19,7 @@ def warm_up() -> None:
     from stablelint.targets.attempt import Attempts
     from stablelint.targets.loading import settle
     from stablelint.targets.source import seed_everything
-    from stablelint.trace import observe_build
+    from stablelint.trace import caches, observe_build
     from stablelint.trace.dynamo import put_off
 
     torch.set_num_threads(1)  # before any op, or there is a pool of threads
@@ -32,3 +32,4 @@ def warm_up() -> None:
         inputs = Inputs(torch.randn(4, 8))
         Attempts(model, lambda: model).checked(inputs)
         api.check_model(model, inputs, origins=origins)
+    caches.settle()

@@ -34,6 +34,8 @@ from stablelint.targets.processes import adopt_orphans, die_with, kill, may_fork
 _WATCH_SECONDS = 1.0
 #: The system shall end a job before its server, and both before any other process.
 _SERVER_SCORE, _JOB_SCORE = "900", "1000"
+#: First port and their number, below those that the system hands out; a prime step leads to each of them.
+_MEETING_PORTS, _STEP = (15_000, 17_000), 7919
 
 
 @dataclass(frozen=True)
@@ -183,10 +185,19 @@ def _begin(scratch: Path, number: int) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     else:
         guard.settle(scratch)
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # Under torchrun all jobs meet at one store, each under names of its own.
-        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(1000 * restarts + number)
+    _move_meeting(number)
+
+
+def _move_meeting(number: int) -> None:
+    """Let each job of one of several processes (``torchrun``) meet those of the others at a port of its own.
+
+    At the store of an earlier one stand the addresses of processes that have ended. All processes count alike.
+    """
+    size, port = os.environ.get("WORLD_SIZE", ""), os.environ.get("MASTER_PORT", "")
+    if number > 1 and size.isdecimal() and int(size) > 1 and port.isdecimal():
+        first, ports = _MEETING_PORTS
+        os.environ["MASTER_PORT"] = str(first + (int(port) + _STEP * number) % ports)
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # that is at the old port
 
 
 def _serve(job: _Job) -> tuple[str, Any]:

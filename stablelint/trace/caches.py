@@ -24,6 +24,17 @@ _METHODS: dict[type, Any] = {
     property: attrgetter("fget"),
 }
 _sizes: dict[int, int] = {}  # namespace -> its size when it was looked through
+_settled: set[str] = set()  # modules that are not looked through again
+_KNOWN_IN_A_ROW = 20
+
+
+def settle() -> None:
+    """Look through all modules that are imported now, and only through later ones from here on.
+
+    For a process that is going to fork: a look at a module copies the memory page that counts its references.
+    """
+    _look(tuple(sys.modules.values()))
+    _settled.update(sys.modules)
 
 
 @contextmanager
@@ -42,16 +53,34 @@ def forgotten_fakes(model: nn.Module) -> Iterator[None]:
 def _reachable(model: nn.Module) -> Iterator[Any]:
     """Cached functions of all imported modules, of the files that define the model, and of its own attributes."""
     kinds = {type(module) for module in model.modules() if not is_scripted(module)}
-    spaces = [getattr(each, "__dict__", None) for each in tuple(sys.modules.values())]
-    spaces += [getattr(kind.forward, "__globals__", None) for kind in kinds]
-    for space in spaces:
-        if type(space) is dict and _sizes.get(id(space)) != len(space):  # asking the collector costs ten times as much
-            _sizes[id(space)] = len(space)
-            _known.update((id(each), each) for each in _defined(space))
+    _look(_later() if _settled else tuple(sys.modules.values()), *(kind.forward for kind in kinds))
     yield from _known.values()
     for module in model.modules():
         if not is_scripted(module):
             yield from _functions(list(vars(module).values()))
+
+
+def _look(modules: Iterable[Any], *functions: Any) -> None:
+    """Remember the cached functions of modules, and of those that define functions."""
+    spaces = [getattr(each, "__dict__", None) for each in modules]
+    spaces += [getattr(each, "__globals__", None) for each in functions]
+    for space in spaces:
+        if type(space) is dict and _sizes.get(id(space)) != len(space):  # asking the collector costs ten times as much
+            _sizes[id(space)] = len(space)
+            _known.update((id(each), each) for each in _defined(space))
+
+
+def _later() -> list[Any]:
+    """Modules that were imported after :func:`settle`: they stand last, maybe among some that were imported again."""
+    found: list[Any] = []
+    known = 0
+    for name in reversed(sys.modules):  # a copy would look at all of them
+        known = known + 1 if name in _settled else 0
+        if known == _KNOWN_IN_A_ROW:
+            break
+        if not known:
+            found.append(sys.modules[name])
+    return found
 
 
 def _defined(space: dict[str, Any]) -> list[Any]:

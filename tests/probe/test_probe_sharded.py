@@ -55,7 +55,8 @@ def example_inputs():
 
 
 def test_the_command_under_torchrun_reports_once_and_every_process_ends_alike(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(TARGET, encoding="utf-8")
+    for name in ("net.py", "other.py"):  # each has processes of its own, which must meet
+        (tmp_path / name).write_text(TARGET, encoding="utf-8")
     ends = tmp_path / "ends"
     ends.mkdir()
     # each process writes down how it ended, and ends well, so that torchrun leaves the other alone
@@ -70,7 +71,18 @@ def test_the_command_under_torchrun_reports_once_and_every_process_ends_alike(tm
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run.py"]
     run = subprocess.run(
-        [*torchrun, "check", "net.py:build", "--probe", "--no-config", "--seeds", "2", "--timeout", "120"],
+        [
+            *torchrun,
+            "check",
+            "net.py:build",
+            "other.py:build",
+            "--probe",
+            "--no-config",
+            "--seeds",
+            "2",
+            "--timeout",
+            "120",
+        ],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -80,7 +92,7 @@ def test_the_command_under_torchrun_reports_once_and_every_process_ends_alike(tm
     )
     assert run.returncode == 0, run.stderr
     assert [path.read_text() for path in sorted(ends.iterdir())] == ["1", "1"]
-    assert run.stdout.count("SL101") == 1, run.stdout
+    assert run.stdout.count("SL101") == 2, run.stdout
     assert "confirmed by the probe" in run.stdout.replace("\n", " ").replace("    ", "")
 
 
