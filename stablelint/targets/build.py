@@ -175,6 +175,8 @@ def _built_by_search(source: Source, problem: TargetError | None = None) -> Buil
             return replace(built, plan=plan, tried=tuple(search.tried))
     failure = problem or BuildTargetError(no_values(source.name, function, search.error))
     failure.tried = tuple(search.tried)
+    if failure.suggestion is None and not isinstance(search.error, PlaceholderUse):
+        failure.suggestion = f"def build(): return {source.name.rpartition(':')[2]}(...)"
     raise failure from (failure.__cause__ or search.error)
 
 

@@ -161,10 +161,12 @@ def _inferred(
     signature = ", ".join(_parameter_names(model))
     method = "forward" if has_forward_of_class(model) else getattr(model.forward, "__name__", "forward")
     reason = f" (the likeliest guess failed with {short(found.error)})" if found and found.error is not None else ""
-    raise InputTargetError(
-        f"no inputs were found that {target} accepts in {method}({signature}){reason}; "
-        f"add `def example_inputs(): return {_template(model)}` to the file"
-    ) from (found.error if found else None)
+    line = f"def example_inputs(): return {_template(model)}"
+    failure = InputTargetError(
+        f"no inputs were found that {target} accepts in {method}({signature}){reason}; add `{line}` to the file"
+    )
+    failure.suggestion = line
+    raise failure from (found.error if found else None)
 
 
 def _told_by_config(model: nn.Module, attempts: Attempts, *, in_file: bool) -> tuple[Maker, str] | None:

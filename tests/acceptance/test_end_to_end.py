@@ -35,7 +35,7 @@ FILES = {
                     x = torch.sigmoid(layer(x))
                 return x
         """,
-    "raises.py": "import torch\nraise ValueError('no data here')\n",
+    "raises.py": "import torch\nclass Net(torch.nn.Module):\n    raise ValueError('no data here')\n",
     "exits.py": "import sys, torch\nsys.exit(0)\n",
     "kills.py": "import os, torch\ndef build():\n    os._exit(3)\n",
     "loops.py": "import torch\ndef build():\n    while True:\n        pass\n",
@@ -78,9 +78,9 @@ def test_files_that_misbehave_cost_one_sentence_each_and_the_others_nothing(fold
     assert {name for name, target in targets.items() if target["status"] == "ok"} == {"good.py", "prints.py"}
     assert [finding["name"] for finding in targets["prints.py"]["findings"]] == ["deep-sigmoid-chain"]
     reasons = {name: targets[name]["reason"] for name in FILES if targets[name]["status"] == "failed"}
-    assert "raises.py:2" in reasons["raises.py"]
+    assert "raises.py:3" in reasons["raises.py"]
     assert "no data here" in reasons["raises.py"]
-    assert "sys.exit" in reasons["exits.py"]
+    assert "defines no model" in reasons["exits.py"]  # what a script does at its end is not done
     assert "exit code 3" in reasons["kills.py"]
     assert "8 s" in reasons["loops.py"]
     assert "forward.py:8" in reasons["forward.py"]

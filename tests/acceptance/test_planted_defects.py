@@ -25,7 +25,7 @@ def check(source: str, tmp_path: Path, *, probe: bool) -> tuple[TargetReport, in
     path = tmp_path / "model.py"
     path.write_text(text, encoding="utf-8")
     torch.set_num_threads(1)
-    built = candidates(Request(f"{path}:build"))[0].build()
+    built = candidates(Request(f"{path}:build"), real=probe)[0].build()
     report = check_model(
         built.model,
         built.inputs,

@@ -132,7 +132,8 @@ def where(call: Call) -> Result:
         if known is not None and known.size == 1:
             sides.append((None, float(known.reshape(-1)[0])))
         else:
-            sides.append((call.optional(key), float(number) if isinstance(number, (int, float)) else None))
+            value = call.optional(key)
+            sides.append((value, float(number) if isinstance(number, (int, float)) else _closing(value)))
     for place, (_, number) in enumerate(sides):
         value = sides[1 - place][0]
         if number is not None and number < CLOSED and value is not None:
@@ -151,6 +152,13 @@ def where(call: Call) -> Result:
         parents.append((value, partial(_portion, part)))
     table.flat[-1] = power
     return Value(call.shape, table, mean, tuple(parents))
+
+
+def _closing(value: Value | None) -> float | None:
+    """The number that a tensor holds everywhere where it is one that closes positions: ``-9e15 * ones_like(x)``."""
+    if value is None or value.mean >= CLOSED or value.power > value.mean**2 * (1 + 1e-6):
+        return None
+    return value.mean
 
 
 def _portion(share: float, table: Table) -> Table:

@@ -97,6 +97,8 @@ def extreme_value(call: Call) -> Result:
     shift = sign * _expected_maximum(size) * math.sqrt(within)
     shape = tuple(1 if axis in axes else length for axis, length in enumerate(value.shape))
     table = table + shift * shift + 2 * shift * value.mean
+    # What the winner is differs from row to row: without it a batch norm behind would see a constant.
+    table[tuple(slice(None) if axis in axes else 1 for axis in range(value.rank))] += within * _spread_of_maximum(size)
 
     def pull(g: Table) -> Table:
         back = np.asarray(g / size**2)
@@ -109,6 +111,15 @@ def extreme_value(call: Call) -> Result:
     if len(call.shapes) > 1:  # values and indices
         return result, Value(call.shapes[1], np.zeros((2,) * len(call.shapes[1])), 0.0)
     return result
+
+
+#: Of few normals, by numerical integration (Teichroew 1956); of more see below.
+_SPREAD_OF_FEW = {1: 1.0, 2: 0.682, 3: 0.559, 4: 0.492}
+
+
+def _spread_of_maximum(size: int) -> float:
+    """The variance of the largest of ``size`` standard normals: pi^2 / (12 ln n), the Gumbel limit."""
+    return _SPREAD_OF_FEW.get(size) or math.pi**2 / (12 * math.log(max(size, 2)))
 
 
 def _expected_maximum(size: int) -> float:

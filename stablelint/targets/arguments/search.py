@@ -69,8 +69,6 @@ class Search:
         for start in self.starts():
             self._queue = deque([State(start)])
             own = 0
-            if isinstance(self.error, PlaceholderUse):
-                return
             while self._queue and tries < _MOST_TRIES and own < _MOST_TRIES_OF_ONE:
                 if time.monotonic() > self._deadline:
                     return

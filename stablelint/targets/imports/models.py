@@ -119,7 +119,7 @@ class Models:
         if any(isinstance(each, ast.FunctionDef) and each.name == "forward" for each in node.body):
             return True
         names = [dotted(base) or "" for base in node.bases]
-        return any(name in self.classes or name.endswith("Module") for name in names)
+        return any(name in self.classes or name.endswith("Module") or self._imported_model(name) for name in names)
 
     def _gives_model(self, node: ast.FunctionDef) -> bool:
         if node.returns is not None and (dotted(node.returns) or "").endswith("Module"):
