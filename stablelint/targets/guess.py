@@ -83,7 +83,8 @@ class Guess:
             return torch.eye(self.shape[-1], dtype=dtype)[index].to(device)
         if self.kind == "ring":
             one = torch.eye(self.shape[-1], dtype=dtype)
-            return ((one + one.roll(1, 0) + one.roll(-1, 0)) / 3).expand(self.shape).clone().to(device)
+            rows = torch.arange(self.shape[-2] if len(self.shape) > 1 else 1) % self.shape[-1]
+            return ((one + one.roll(1, 0) + one.roll(-1, 0)) / 3)[rows].expand(self.shape).clone().to(device)
         if self.kind == "lengths":
             return torch.tensor(self._lengths())  # pack_padded_sequence wants them on the CPU
         if self.kind == "count":

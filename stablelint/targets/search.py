@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _MOST_SECONDS = 10.0
 _DEEPEST_REPAIR = 6
 # A real pass through a larger model than this only to check the range of its ids is too dear.
 _LARGEST_REAL = 100_000_000
+# A size that was computed from a message may be any.
+_MOST_ELEMENTS = 1 << 26
 #: Tries for inputs that keep samples apart, once others have passed.
 _TRIES_FOR_BETTER = 40
 #: How far a usual side of an image may be from one found by arithmetic.
@@ -99,6 +102,8 @@ class Search:
 
     def _pass(self, proposal: Proposal, *, real: bool) -> Outcome:
         self.tries += 1
+        if any(math.prod(guess.shape) > _MOST_ELEMENTS for _, guess in proposal.items()):
+            return Outcome(error=ValueError("an input of more than 64 million elements"))
         inputs = proposal.inputs(0, self.device, self.dtype)
         return self.attempts.real(inputs) if real else self.attempts.fake(inputs)
 

@@ -185,3 +185,37 @@ def test_what_cannot_be_built_names_the_arguments_and_what_was_tried(write: Writ
     ) as caught:
         candidate.build()
     assert caught.value.tried
+
+
+def test_a_class_that_makes_itself_is_made_like_that(write: Write) -> None:
+    source = """
+        class Net(nn.Module):
+            def __init__(self, blocks=None, settings=None):
+                super().__init__()
+                assert isinstance(blocks, list), "blocks should be a list"
+                self.layers = nn.Sequential(*[nn.Linear(each, each) for each in blocks])
+            @classmethod
+            def from_name(cls, name):
+                return cls({"small": [4], "large": [4, 4]}[name])
+            def forward(self, x):
+                return self.layers(x)
+        """
+    write("README.md", "```python\nfrom model import Net\nnet = Net.from_name('large')\n```\n", imports=False)
+    write("model.py", source)
+    built = build()
+    assert built.plan is not None
+    assert built.plan.origin == "the call in README.md:3"
+    assert len(built.model.layers) == 2
+
+
+def test_flags_of_absl_are_options(write: Write) -> None:
+    script = """
+        from absl import flags
+        from model import Net
+        FLAGS = flags.FLAGS
+        flags.DEFINE_integer("width", 12, help="of all layers")
+        def main():
+            return Net(FLAGS.width, 3)
+        """
+    write("train.py", script)
+    assert plan(net("width, depth", STACK), write)[0] == "Net(width=12, depth=3)"

@@ -77,3 +77,23 @@ def positional(function: Callable[..., Any], kwargs: dict[str, Any]) -> Call:
         if parameter.kind is parameter.POSITIONAL_ONLY and name in kwargs:
             args.append(kwargs.pop(name))
     return Call(function, tuple(args), kwargs)
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Parameters that may be left out, with their defaults; through ``**kwargs`` also those of the bases."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    found = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+    variadic = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for base in inspect.getmro(function)[1:] if variadic and inspect.isclass(function) else ():
+        if base.__module__.startswith("torch.") or "__init__" not in vars(base):
+            continue
+        more = inspect.signature(base).parameters
+        found |= {
+            name: None if each.default is each.empty else each.default
+            for name, each in more.items()
+            if name not in found and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        }
+    return found

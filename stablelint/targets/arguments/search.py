@@ -13,9 +13,10 @@ from torch import nn
 
 from stablelint.targets.arguments.blame import blamed, moves
 from stablelint.targets.arguments.classes import modules_for, related_classes, works_on_images
+from stablelint.targets.arguments.makers import calls_of_makers
 from stablelint.targets.arguments.objects import GuessedSettings
 from stablelint.targets.arguments.options import Surroundings, holds_settings_by_use, options
-from stablelint.targets.arguments.plan import Plan, Start, State, fields_of, positional, start_of
+from stablelint.targets.arguments.plan import Plan, Start, State, defaults_of, fields_of, positional, start_of
 from stablelint.targets.arguments.show import shown_call
 from stablelint.targets.arguments.usage import Use, uses
 from stablelint.targets.callplan import Call, holds_settings, made, required_parameters, resolved_hints
@@ -60,9 +61,21 @@ class Search:
         """Plans whose model was constructed; ends when nothing more is worth trying."""
         began = time.monotonic()
         try:
+            yield from self._named()
             yield from self._plans()
         finally:
             self.reader.searched += time.monotonic() - began
+
+    def _named(self) -> Iterator[Plan]:
+        """What a class makes of itself where the repository asks it to."""
+        for call, where in calls_of_makers(self.function, self.reader):
+            try:
+                self.construct(call)
+            except Exception as error:
+                self.error = self.error or error.__cause__ or error
+            else:
+                yield Plan(call, where)
+                return
 
     def _plans(self) -> Iterator[Plan]:
         tries = 0
@@ -154,7 +167,7 @@ class Search:
         known = [name for name in state.start.known if name in self._parameters()]
         known = [name for name in known if not holds_settings_by_use(name, self._uses.get(name, ()))]
         paths = [*state.values, *known]
-        defaults = {name: value for name, value in self._defaults().items() if name not in paths}
+        defaults = {name: value for name, value in defaults_of(self.function).items() if name not in paths}
         for path in blamed(error, paths, defaults):
             value = state.values.get(path, state.start.known.get(path, defaults.get(path)))
             choices = state.choices.get(path) or self._choices(path)
@@ -173,21 +186,6 @@ class Search:
                 known = {key: each for key, each in state.start.known.items() if key != name}
                 start = replace(state.start, known=known, loose={**state.start.loose, name: given})
                 found.append(State(start, dict(state.values), dict(state.choices), dict(state.told)))
-        return found
-
-    def _defaults(self) -> dict[str, Any]:
-        """Parameters that may be left out, with their defaults; through ``**kwargs`` also those of the bases."""
-        found = {name: each.default for name, each in self._parameters().items() if each.default is not each.empty}
-        variadic = any(each.kind is each.VAR_KEYWORD for each in self._parameters().values())
-        for base in inspect.getmro(self.function)[1:] if variadic and inspect.isclass(self.function) else ():
-            if base.__module__.startswith("torch.") or "__init__" not in vars(base):
-                continue
-            more = inspect.signature(base).parameters
-            found |= {
-                name: None if each.default is each.empty else each.default
-                for name, each in more.items()
-                if name not in found and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-            }
         return found
 
     def _choices(self, path: str) -> list[Any]:

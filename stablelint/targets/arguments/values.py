@@ -143,6 +143,7 @@ _BOOL = re.compile(
     r"concat|pre_?norm|post_?norm|skip|track|downsample|upsample|bilinear|last|first)(_.*)?|.*_(flag|only|bias|"
     r"first|last|weights_sharing|sharing|enabled|norm)|if_.*|qkv_bias|concat"
 )
+_SIZE = re.compile(r"(size|dims?|channels?|features|len(gth)?|num|ch|nc|layers|width|planes|units|classes|rate|prob)$")
 _TRUE = re.compile(r"(.*_)?(bias|affine|bilinear|batch_first)")
 _TEXTS: Sequence[tuple[str, tuple[str, ...]]] = (
     (r".*rnn.*|.*cell.*|model_?type|.*mode(_type)?", ("LSTM", "GRU", "lstm", "gru")),
@@ -181,7 +182,9 @@ def numbers(name: str) -> tuple[Any, ...]:
 
 
 def is_switch(name: str) -> bool:
-    """Whether a name sounds like a switch."""
+    """Whether a name sounds like a switch; what ends like a size is none, whatever it begins with."""
+    if _SIZE.search(name.lower()):
+        return False
     return _BOOL.fullmatch(name.lower()) is not None and numbers(name)[:1] != (0.1,)
 
 

@@ -14,7 +14,7 @@ _NOT_GIVEN = object()
 
 def is_reader_of_options(script: Script) -> bool:
     """Whether the script declares options of its own."""
-    return ".add_argument(" in script.text or "click.option(" in script.text
+    return any(word in script.text for word in (".add_argument(", "click.option(", ".DEFINE_"))
 
 
 def options_of(script: Script, value: Callable[[ast.expr, ast.AST], Any]) -> dict[str, Any]:
@@ -36,6 +36,9 @@ def _declarations(script: Script) -> Iterator[ast.Call]:
             continue
         if node.func.attr == "add_argument" or ast.unparse(node.func) == "click.option":
             yield node
+        elif node.func.attr.startswith("DEFINE_"):  # absl: name, default, help
+            given = [ast.keyword("default", each) for each in node.args[1:2]]
+            yield ast.copy_location(ast.Call(node.func, node.args[:1], [*given, *node.keywords]), node)
 
 
 def _option(node: ast.Call, value: Callable[[ast.expr, ast.AST], Any]) -> tuple[str, Any]:
