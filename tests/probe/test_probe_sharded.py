@@ -92,7 +92,7 @@ def test_the_command_under_torchrun_reports_once_and_every_process_ends_alike(tm
     )
     assert run.returncode == 0, run.stderr
     assert [path.read_text() for path in sorted(ends.iterdir())] == ["1", "1"]
-    assert run.stdout.count("SL101") == 2, run.stdout
+    assert run.stdout.count("error SL101 deep-sigmoid-chain") == 2, run.stdout
     assert "confirmed by the probe" in run.stdout.replace("\n", " ").replace("    ", "")
 
 
