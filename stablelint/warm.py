@@ -17,6 +17,7 @@ def warm_up() -> None:
     from stablelint import api
     from stablelint.inputs import Inputs
     from stablelint.targets.attempt import Attempts
+    from stablelint.targets.inputs import infer
     from stablelint.targets.loading import settle
     from stablelint.targets.source import seed_everything
     from stablelint.trace import caches, observe_build
@@ -30,6 +31,6 @@ def warm_up() -> None:
         with observe_build() as origins:
             model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
         inputs = Inputs(torch.randn(4, 8))
-        Attempts(model, lambda: model).checked(inputs)
+        infer(model, Attempts(model, lambda: model), "model")  # reads the source of torch's layers
         api.check_model(model, inputs, origins=origins)
     caches.settle()

@@ -62,11 +62,17 @@ def initial_weights() -> Iterator[list[str]]:
             setattr(owner, name, old)
 
 
+#: Modules of before: of these only some may hold the function, and there are thousands.
+_BEFORE = frozenset(sys.modules)
+_HOLDERS = ("torch.hub", "torch.utils.model_zoo", "torchvision", "timm")
+
+
 def _everywhere(function: Callable[..., Any], new: Callable[..., Any]) -> list[tuple[Any, str, Any, Any]]:
     """The modules that hold a function under one of its usual names."""
     return [
         (module, name, function, new)
-        for module in list(sys.modules.values())
+        for key, module in list(sys.modules.items())
+        if key not in _BEFORE or key.startswith(_HOLDERS)
         for name in ("load_state_dict_from_url", "load_url")
         if getattr(module, "__dict__", {}).get(name) is function
     ]
