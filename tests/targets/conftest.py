@@ -62,3 +62,14 @@ def workers(
     yield workers
     for worker in made:
         worker.close()
+
+
+@pytest.fixture
+def load(write: Callable[..., str]) -> Callable[[str], loading.Loaded]:
+    """Writes ``model.py`` and loads it."""
+
+    def load(source: str) -> loading.Loaded:
+        loading.settle()
+        return loading.load_file(Path(write("model.py", source)))
+
+    return load

@@ -31,17 +31,6 @@ class Net(nn.Module):
 """
 
 
-@pytest.fixture
-def load(write: Write) -> Callable[[str], Loaded]:
-    """Writes ``model.py`` and loads it."""
-
-    def load(source: str) -> Loaded:
-        settle()
-        return load_file(Path(write("model.py", source)))
-
-    return load
-
-
 def test_a_script_is_cut_down_to_what_its_definitions_need(load: Callable[[str], Loaded]) -> None:
     loaded = load(
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from torch import nn
@@ -11,7 +10,7 @@ from torch import nn
 from stablelint.targets.build import Built, candidates
 from stablelint.targets.imports.placeholder import Reason
 from stablelint.targets.imports.standin import stand_in
-from stablelint.targets.loading import Loaded, load_file, settle
+from stablelint.targets.loading import Loaded
 from stablelint.targets.spec import Request
 
 Write = Callable[..., str]
@@ -24,17 +23,6 @@ class Net(nn.Module):
     def forward(self, x):
         return self.layer(x)
 """
-
-
-@pytest.fixture
-def load(write: Write) -> Callable[[str], Loaded]:
-    """Writes ``model.py`` and loads it."""
-
-    def load(source: str) -> Loaded:
-        settle()
-        return load_file(Path(write("model.py", source)))
-
-    return load
 
 
 def build(spec: str) -> Built:

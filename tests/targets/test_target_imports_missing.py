@@ -29,17 +29,6 @@ class Net(nn.Module):
 """
 
 
-@pytest.fixture
-def load(write: Write) -> Callable[[str], Loaded]:
-    """Writes ``model.py`` and loads it."""
-
-    def load(source: str) -> Loaded:
-        settle()
-        return load_file(Path(write("model.py", source)))
-
-    return load
-
-
 def build(spec: str) -> Built:
     (candidate,) = candidates(Request(spec))
     return candidate.build()
