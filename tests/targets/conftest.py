@@ -25,7 +25,10 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     finder.remove()
     sys.path[:], sys.argv[:] = path, argv
     for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+        module = sys.modules[name]
+        # A folder without __init__.py is a module without a file; what it holds goes before it.
+        places = [str(module.__dict__.get("__file__")), *getattr(module.__dict__.get("__path__"), "_path", ())]
+        if any(place.startswith(str(tmp_path)) for place in places):
             del sys.modules[name]
 
 
