@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import glob
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
 from types import FrameType, ModuleType
 
 from stablelint.targets.imports.folders import has_modules, is_ours, is_users
@@ -107,19 +109,14 @@ def _is_data(spec: ModuleSpec) -> bool:
 
 
 def _has(spec: ModuleSpec, rest: list[str]) -> bool:
-    """Whether a package has a module inside."""
-    name, found = spec.name, spec
-    for part in rest:
-        places = found.submodule_search_locations
-        if places is None:
-            return False
-        name = f"{name}.{part}"
-        # The places of a namespace look their parent up, which is not imported yet.
-        inner = PathFinder.find_spec(name, list(getattr(places, "_path", places)))
-        if inner is None:
-            return False
-        found = inner
-    return True
+    """Whether a package has a module inside, by its files: Python's own search looks the parents up in sys.modules."""
+    if spec.submodule_search_locations is None:
+        return False
+    places = [Path(each) for each in getattr(spec.submodule_search_locations, "_path", spec.submodule_search_locations)]
+    for part in rest[:-1]:
+        places = [place / part for place in places if (place / part).is_dir()]
+    last = rest[-1]
+    return any((place / last).is_dir() or any(place.glob(f"{glob.escape(last)}.*")) for place in places)
 
 
 def _for_user(frame: FrameType | None) -> bool:
