@@ -30,11 +30,6 @@ class Hint:
     where: str
 
 
-def place_of(hints: Sequence[Hint]) -> str:
-    """Where the call was seen."""
-    return hints[0].where
-
-
 def hinted(
     hints: Sequence[Hint],
     wanted: Sequence[inspect.Parameter],

@@ -202,7 +202,7 @@ class Frame(Values):
         if isinstance(found, Known):
             try:
                 return bool(found.value)
-            except Exception:
+            except Exception:  # a tensor of several elements, a placeholder
                 return None
         if isinstance(found, Ref) and not found.undo:
             found.facts.uses.add("number")

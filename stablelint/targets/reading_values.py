@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stablelint.targets.evidence.operators import BINARY, COMPARE
 from stablelint.targets.facts import (
     Facts,
     Known,
@@ -107,7 +108,7 @@ class Values:
         if isinstance(base, Known):
             try:
                 return Known(getattr(base.value, attr))
-            except Exception:
+            except Exception:  # a property of the user's may raise
                 return None
         if isinstance(base, Ref):
             if attr == "shape":
@@ -138,7 +139,7 @@ class Values:
             case Known(value=value) if isinstance(at, Known):
                 try:
                     return Known(value[at.value])  # type: ignore[index]
-                except Exception:
+                except Exception:  # so may an item
                     return None
             case _:
                 if isinstance(at, Ref):
@@ -187,11 +188,12 @@ class Values:
     def binary(self, op: ast.operator, left: object, right: object) -> object:
         """The result of an operator, which tells whether the argument holds floats."""
         if isinstance(left, Known) and isinstance(right, Known):
-            if not isinstance(left.value, _PLAIN) or not isinstance(right.value, _PLAIN):
-                return None  # tensors and arrays are not computed with
+            plain = isinstance(left.value, _PLAIN) and isinstance(right.value, _PLAIN)
+            if not plain or isinstance(op, ast.Pow):
+                return None  # tensors and arrays are not computed with, and a power may be endless
             try:
-                return Known(_OPERATORS[type(op)](left.value, right.value))
-            except Exception:
+                return Known(BINARY[type(op)](left.value, right.value))
+            except Exception:  # of values that do not go together
                 return None
         for one, other in ((left, right), (right, left)):
             if isinstance(one, Ref):
@@ -229,34 +231,14 @@ class Values:
 
     def compared(self, op: ast.cmpop, left: object, right: object) -> object:
         """The result of a comparison; a mask is compared with numbers."""
-        if isinstance(left, Known) and isinstance(right, Known) and type(op) in _COMPARISONS:
+        if isinstance(left, Known) and isinstance(right, Known) and type(op) in COMPARE:
             if not isinstance(left.value, _PLAIN) or not isinstance(right.value, (*_PLAIN, dict)):
                 return None
             try:
-                return Known(_COMPARISONS[type(op)](left.value, right.value))
-            except Exception:
+                return Known(COMPARE[type(op)](left.value, right.value))
+            except Exception:  # of values that do not go together
                 return None
         for each in (left, right):
             if isinstance(each, Ref):
                 each.facts.uses.add("compared")
         return None
-
-
-_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Div: lambda a, b: a / b,
-    ast.Mod: lambda a, b: a % b,
-}
-_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}

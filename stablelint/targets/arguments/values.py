@@ -14,7 +14,6 @@ from stablelint.targets.arguments.usage import Use
 WIDTH = 64
 HEADS = 4
 DEPTH = 2
-STAGES = 4
 VOCABULARY = 100
 LENGTH = 64
 CLASSES = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -92,7 +93,7 @@ class Scope:
         free = {each.id for each in ast.walk(node.body) if isinstance(each, ast.Name)} - own
         names: dict[str, Any] = {}
         for name in free:
-            if name not in dir(__builtins__) and name not in __builtins__:  # type: ignore[operator]
+            if not hasattr(builtins, name):
                 names[name] = fold(ast.copy_location(ast.Name(name, ast.Load()), node), self)
         code = compile(ast.fix_missing_locations(ast.Expression(node)), str(self.script.path), "eval")
         return eval(code, names)

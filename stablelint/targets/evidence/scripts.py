@@ -107,15 +107,6 @@ class Repository:
             if any(word in text for word in words):
                 yield from (each for each in scripts_of(path, text) if any(word in each.text for word in words))
 
-    def settings_files(self) -> Iterator[Path]:
-        """YAML, JSON and shell files, nearest first."""
-        yield from (path for path in self.files if path.suffix in _SETTINGS)
-
-    def python(self) -> Iterator[Script]:
-        """All Python files, nearest first."""
-        for path in [self.file, *(each for each in self.files if each.suffix == ".py" and each != self.file)]:
-            yield from scripts_of(path, self.text(path))[:1]
-
 
 _texts: dict[Path, str] = {}
 _scripts: dict[Path, list[Script]] = {}
